@@ -1,0 +1,181 @@
+//! Instants, and where they come from.
+//!
+//! A [`Timestamp`] is what records carry and what `now` is compared with. Only a [`Clock`] reads the
+//! machine's time, and only the appender and the delivery threads hold one: everything that derives
+//! state takes `now` as an argument, so that replay and simulation see what the first run saw
+//! (`SPEC.md` §4).
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use jiff::fmt::temporal::DateTimeParser;
+
+/// An instant: milliseconds since 1970-01-01T00:00:00Z, negative before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z, where an event clock starts.
+    pub const EPOCH: Self = Self(0);
+    /// Before every instant.
+    pub const MIN: Self = Self(i64::MIN);
+    /// After every instant; as a boundary: never.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// The instant `ms` milliseconds after the epoch.
+    pub const fn from_millis(ms: i64) -> Self {
+        Self(ms)
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// This instant `ms` milliseconds later, or the last one there is.
+    #[must_use]
+    pub const fn plus_millis(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Reads RFC 3339 with any offset; what is finer than a millisecond is cut off.
+    ///
+    /// `None` if `text` is no such timestamp.
+    pub fn parse(text: &str) -> Option<Self> {
+        static PARSER: DateTimeParser = DateTimeParser::new();
+        // A `[zone]` after the offset is no RFC 3339, and the parser would take it.
+        if text.len() < 20 || text.as_bytes()[text.len() - 1] == b']' {
+            return None;
+        }
+        let instant = PARSER.parse_timestamp(text).ok()?;
+        Some(Self(instant.as_nanosecond().div_euclid(1_000_000).try_into().ok()?))
+    }
+
+    /// The instant as the time library knows it; the nearest one it knows, past the year 9999.
+    pub fn to_jiff(self) -> jiff::Timestamp {
+        let clamped = self
+            .0
+            .clamp(jiff::Timestamp::MIN.as_millisecond(), jiff::Timestamp::MAX.as_millisecond());
+        jiff::Timestamp::from_millisecond(clamped).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    /// `2026-01-11T21:24:39Z`: whole seconds, truncated, as payloads print it (`SPEC.md` §5).
+    pub fn to_seconds_text(self) -> String {
+        self.to_jiff().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// `2026-01-11T21:24:39.000Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.to_jiff().strftime("%Y-%m-%dT%H:%M:%S%.3fZ"))
+    }
+}
+
+/// A point of monotonic time, for intervals that a stepped wall clock must not stretch: rate
+/// limits, backoffs, timeouts. Nanoseconds since the clock was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The moment `nanos` nanoseconds after the clock was made.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the clock was made.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// This moment `duration` later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The machine's time. The second implementation is the simulation's.
+pub trait Clock: Send + Sync {
+    /// The wall time; it may step backwards, so whoever stores it takes the maximum.
+    fn now(&self) -> Timestamp;
+    /// The monotonic time.
+    fn moment(&self) -> Moment;
+}
+
+/// The clock of the machine the engine runs on.
+#[derive(Debug)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the machine's time"
+)]
+impl SystemClock {
+    /// A clock whose monotonic time starts now.
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the machine's time"
+)]
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn moment(&self) -> Moment {
+        Moment(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Timestamp;
+
+    #[test]
+    fn timestamps_are_read_to_the_millisecond() {
+        // (text, milliseconds)
+        let cases = [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2026-01-01T00:00:03.888Z", Some(1_767_225_603_888)),
+            ("2026-01-01T10:00:00+02:00", Some(1_767_254_400_000)),
+            ("1969-12-31T23:59:59.9999Z", Some(-1)),
+            ("2026-01-01t00:00:00z", Some(1_767_225_600_000)),
+            ("2026-13-01T10:01:00Z", None),
+            ("2026-01-01T10:01:00", None),
+            ("2026-01-01", None),
+            ("2026-01-01T10:01:00+01:00[Europe/Paris]", None),
+            ("soon", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Timestamp::parse(text).map(Timestamp::as_millis), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn timestamps_are_printed_in_utc() {
+        let at = Timestamp::from_millis(1_767_225_603_888);
+        assert_eq!(at.to_string(), "2026-01-01T00:00:03.888Z");
+        assert_eq!(at.to_seconds_text(), "2026-01-01T00:00:03Z");
+        assert_eq!(Timestamp::from_millis(-1).to_seconds_text(), "1969-12-31T23:59:59Z");
+    }
+}

@@ -1,0 +1,4 @@
+//! Engine.
+
+pub mod clock;
+pub mod json;
