@@ -1,5 +1,6 @@
 //! Engine.
 
 pub mod clock;
+pub mod definitions;
 pub mod json;
 pub mod profile;
