@@ -1,0 +1,11 @@
+//! Inputs: files, plain or gzip, and streams, read as blocks of lines.
+//!
+//! This module knows lines, bytes and where they stand; what a line means is for
+//! [`record`](crate::record). It remembers nothing itself: how far a file was accepted is stored in the
+//! log with what was accepted, and passed back in when the file is opened again (`SPEC.md` §10).
+
+mod block;
+mod lines;
+
+pub use block::{BlockLine, LINE_BYTES_MAX, LineBlock, LongLine};
+pub use lines::{LastLine, LineReader, Pace, Unfinished};

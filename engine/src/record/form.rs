@@ -1,0 +1,212 @@
+//! The five forms a record comes in (`SPEC.md` §2), and what each must have.
+//!
+//! A member that is `null` counts as absent, because many writers put it there for what they do not
+//! know. The body of a streaming message is the exception: with `_id` and `timestamp` in it, whatever
+//! they are, it means to be an event.
+
+use std::collections::BTreeSet;
+
+use super::batch::{MembershipStatus, RecordKind};
+use super::expectation::unmet;
+use crate::clock::Timestamp;
+use crate::json::{Kind, Value};
+
+const TIME_SHAPE: &str = r#"an RFC 3339 time such as "2026-01-01T00:00:11.664Z""#;
+
+/// What the envelope of a line says, before its identities are read.
+pub(super) struct Form<'a> {
+    pub(super) kind: RecordKind,
+    /// The object that has the `identityMap`.
+    pub(super) owner: Value<'a>,
+    /// Where that object stands, dotted.
+    pub(super) path: &'static str,
+    pub(super) timestamp: Option<Timestamp>,
+    pub(super) dataset: Option<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Profile,
+    Event,
+    Membership,
+    Delete,
+    /// The Experience Platform streaming message.
+    Streamed,
+}
+
+impl Shape {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Profile => "profile",
+            Self::Event => "event",
+            Self::Membership => "membership",
+            Self::Delete => "delete",
+            Self::Streamed => "body.xdmEntity",
+        }
+    }
+}
+
+/// The members of a line that mean something; `null` is left out.
+#[derive(Default)]
+struct Envelope<'a> {
+    profile: Option<Value<'a>>,
+    event: Option<Value<'a>>,
+    membership: Option<Value<'a>>,
+    delete: Option<Value<'a>>,
+    body: Option<Value<'a>>,
+    header: Option<Value<'a>>,
+    dataset: Option<Value<'a>>,
+    timestamp: Option<Value<'a>>,
+}
+
+/// Reads the form of the line `root`. Memberships may name `uploads` only; in the log, where they
+/// were checked before (`None`), any audience.
+pub(super) fn read<'a>(
+    root: Value<'a>,
+    uploads: Option<&BTreeSet<Box<str>>>,
+) -> Result<Form<'a>, String> {
+    if root.kind() != Kind::Object {
+        return Err(unmet("line", "a JSON object", Some(root)));
+    }
+    let envelope = Envelope::of(root);
+    let (shape, owner) = envelope.shape()?;
+    let path = shape.path();
+    if owner.kind() != Kind::Object {
+        return Err(unmet(path, "an object", Some(owner)));
+    }
+    let kind = match shape {
+        Shape::Event => event(owner, path)?,
+        Shape::Streamed if is_event(owner) => event(owner, path)?,
+        Shape::Membership => membership(owner, uploads)?,
+        Shape::Delete => RecordKind::Delete,
+        Shape::Profile | Shape::Streamed => RecordKind::Profile { attributes: owner.index() },
+    };
+    let timestamp = match kind {
+        RecordKind::Event { .. } => Some(time(&[path, ".timestamp"], owner.get("timestamp"))?),
+        _ => envelope.timestamp.map(|found| time(&["timestamp"], Some(found))).transpose()?,
+    };
+    Ok(Form { kind, owner, path, timestamp, dataset: envelope.dataset(shape)? })
+}
+
+impl<'a> Envelope<'a> {
+    fn of(root: Value<'a>) -> Self {
+        let mut envelope = Self::default();
+        for (key, value) in root.entries() {
+            let member = match &*key {
+                "profile" => &mut envelope.profile,
+                "event" => &mut envelope.event,
+                "membership" => &mut envelope.membership,
+                "delete" => &mut envelope.delete,
+                "body" => &mut envelope.body,
+                "header" => &mut envelope.header,
+                "dataset" => &mut envelope.dataset,
+                "timestamp" => &mut envelope.timestamp,
+                _ => continue,
+            };
+            *member = Some(value).filter(|value| !value.is_null());
+        }
+        envelope
+    }
+
+    /// The one shape there is, and what stands under its name. A `body` without an entity is a
+    /// field like any other if there is another shape.
+    fn shape(&self) -> Result<(Shape, Value<'a>), String> {
+        let entity = self.body.and_then(|body| body.get("xdmEntity"));
+        let shapes = [
+            (Shape::Profile, self.profile),
+            (Shape::Event, self.event),
+            (Shape::Membership, self.membership),
+            (Shape::Delete, self.delete),
+            (Shape::Streamed, entity),
+        ];
+        let mut present = shapes.into_iter().filter_map(|(shape, found)| Some((shape, found?)));
+        match (present.next(), present.next()) {
+            (Some(only), None) => Ok(only),
+            (Some((one, _)), Some((other, _))) => Err(format!(
+                "line: several kinds in one line, \"{}\" and \"{}\"; write a line for each",
+                one.path(),
+                other.path()
+            )),
+            (None, _) if self.body.is_some() => Err(unmet("body.xdmEntity", "an object", None)),
+            (None, _) => {
+                Err("line: expected \"profile\", \"event\", \"membership\", \"delete\" or \
+                 \"body\", found none of them"
+                    .to_owned())
+            }
+        }
+    }
+
+    /// The node of the dataset's name. That of a streaming message stands in its header.
+    fn dataset(&self, shape: Shape) -> Result<Option<u32>, String> {
+        if shape == Shape::Streamed
+            && let Some(header) = self.header
+        {
+            if header.kind() != Kind::Object {
+                return Err(unmet("header", "an object", Some(header)));
+            }
+            let id = header.get("datasetId").filter(|id| !id.is_null());
+            if id.is_some() {
+                return optional_text("header.datasetId", id);
+            }
+        }
+        optional_text("dataset", self.dataset)
+    }
+}
+
+fn is_event(entity: Value<'_>) -> bool {
+    entity.get("_id").is_some() && entity.get("timestamp").is_some()
+}
+
+fn event(body: Value<'_>, path: &str) -> Result<RecordKind, String> {
+    let id = body.get("_id");
+    let Some(id) = id.filter(|id| is_filled(*id)) else {
+        return Err(unmet(&format!("{path}._id"), "a string that is not empty", id));
+    };
+    let event_type = body.get("eventType").filter(|value| !value.is_null());
+    if event_type.is_some_and(|value| value.kind() != Kind::Text) {
+        return Err(unmet(&format!("{path}.eventType"), "a string", event_type));
+    }
+    Ok(RecordKind::Event {
+        body: body.index(),
+        id: id.index(),
+        event_type: event_type.map(|value| value.index()),
+    })
+}
+
+fn membership(body: Value<'_>, uploads: Option<&BTreeSet<Box<str>>>) -> Result<RecordKind, String> {
+    let found = body.get("audience");
+    let Some((audience, name)) = found.and_then(|value| Some((value, value.as_str()?))) else {
+        return Err(unmet("membership.audience", "the id of an upload audience", found));
+    };
+    if uploads.is_some_and(|uploads| !uploads.contains(&*name)) {
+        return Err(format!(
+            "membership.audience: {} is no upload audience; add it to the configuration with \
+             type = \"upload\"",
+            audience.raw()
+        ));
+    }
+    let found = body.get("status");
+    let status = match found.and_then(|value| value.as_str()).as_deref() {
+        Some("realized") => MembershipStatus::Realized,
+        Some("exited") => MembershipStatus::Exited,
+        _ => return Err(unmet("membership.status", "\"realized\" or \"exited\"", found)),
+    };
+    Ok(RecordKind::Membership { audience: audience.index(), status })
+}
+
+fn time(path: &[&str], found: Option<Value<'_>>) -> Result<Timestamp, String> {
+    found
+        .and_then(|value| Timestamp::parse(&value.as_str()?))
+        .ok_or_else(|| unmet(&path.concat(), TIME_SHAPE, found))
+}
+
+fn optional_text(path: &str, found: Option<Value<'_>>) -> Result<Option<u32>, String> {
+    match found {
+        Some(value) if value.kind() != Kind::Text => Err(unmet(path, "a string", found)),
+        _ => Ok(found.map(|value| value.index())),
+    }
+}
+
+fn is_filled(value: Value<'_>) -> bool {
+    value.kind() == Kind::Text && value.raw().len() > 2
+}

@@ -1,0 +1,184 @@
+//! `rejects.ndjson`: refused lines, each kept once, whatever crashes.
+//!
+//! # Exactly once
+//!
+//! A refused line must be on disk before the log says that its input was read, and must not be there
+//! twice when the input is read again because the log did not say so yet. So the file is written and
+//! synced first, and each chunk of the log stores the [`RejectsMark`] that was reached. On open,
+//! whatever lies beyond the last mark is cut off: the lines it came from will be read again.
+//!
+//! # Rotation
+//!
+//! At 1 GiB `rejects.ndjson` becomes `rejects.ndjson.<generation>` by one rename, and the next
+//! generation starts empty; five old ones are kept, the highest number being the newest. As the
+//! numbers never come again, the directory alone tells the current generation, and a rotation that
+//! the log does not know of can be taken back.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::reject::Reject;
+
+/// The file's name in the data directory.
+const FILE_NAME: &str = "rejects.ndjson";
+
+/// Length at which the file is rotated: 1 GiB.
+const LENGTH_MAX: u64 = 1 << 30;
+
+/// Rotated files that are kept.
+const ROTATED_KEPT: u64 = 5;
+
+/// How far the file was written when a chunk of the log was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RejectsMark {
+    /// Which file: 1 for the first, one more with each rotation.
+    pub generation: u64,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+impl RejectsMark {
+    /// Where a data directory starts.
+    pub const START: Self = Self { generation: 1, length: 0 };
+}
+
+impl Default for RejectsMark {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
+/// The file could not be read or written; the input must not be acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be written", path.display())]
+pub struct RejectsError {
+    /// Which file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// The open file. One writer, the appender, owns it.
+#[derive(Debug)]
+pub struct RejectsFile {
+    directory: PathBuf,
+    file: File,
+    mark: RejectsMark,
+    length_max: u64,
+}
+
+impl RejectsFile {
+    /// Opens the file in the data directory `directory` and cuts off what lies beyond `last`, the
+    /// mark stored with the last chunk of the log ([`RejectsMark::START`] if there is none).
+    pub fn open(directory: &Path, last: RejectsMark) -> Result<Self, RejectsError> {
+        Self::open_with(directory, last, LENGTH_MAX)
+    }
+
+    fn open_with(
+        directory: &Path,
+        last: RejectsMark,
+        length_max: u64,
+    ) -> Result<Self, RejectsError> {
+        let path = directory.join(FILE_NAME);
+        let opened = take_back(directory, last).and_then(|()| {
+            let file = OpenOptions::new().create(true).append(true).open(&path)?;
+            let length = file.metadata()?.len().min(last.length);
+            file.set_len(length)?;
+            file.sync_all()?;
+            sync_directory(directory)?;
+            Ok((file, length))
+        });
+        let (file, length) = opened.map_err(|source| RejectsError { path, source })?;
+        let mark = RejectsMark { generation: last.generation, length };
+        Ok(Self { directory: directory.to_owned(), file, mark, length_max })
+    }
+
+    /// Appends `rejects` of the input called `source` and returns once they would survive a power
+    /// cut, with the mark to store in the log. With no rejects, nothing is written.
+    pub fn append(
+        &mut self,
+        source: &str,
+        rejects: &[Reject],
+    ) -> Result<RejectsMark, RejectsError> {
+        if rejects.is_empty() {
+            return Ok(self.mark);
+        }
+        let lines: String = rejects.iter().map(|reject| reject.to_line(source)).collect();
+        self.write(lines.as_bytes())
+            .map_err(|source| RejectsError { path: self.directory.join(FILE_NAME), source })?;
+        Ok(self.mark)
+    }
+
+    /// How far the file is written.
+    pub fn mark(&self) -> RejectsMark {
+        self.mark
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.mark.length > 0 && self.mark.length + lines.len() as u64 > self.length_max {
+            self.rotate()?;
+        }
+        self.file.write_all(lines)?;
+        self.file.sync_data()?;
+        self.mark.length += lines.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let current = self.directory.join(FILE_NAME);
+        fs::rename(&current, rotated(&self.directory, self.mark.generation))?;
+        self.file = OpenOptions::new().create_new(true).append(true).open(&current)?;
+        self.mark = RejectsMark { generation: self.mark.generation + 1, length: 0 };
+        for old in rotated_generations(&self.directory)? {
+            if old + ROTATED_KEPT < self.mark.generation {
+                fs::remove_file(rotated(&self.directory, old))?;
+            }
+        }
+        sync_directory(&self.directory)
+    }
+}
+
+fn rotated(directory: &Path, generation: u64) -> PathBuf {
+    directory.join(format!("{FILE_NAME}.{generation}"))
+}
+
+/// The generations that were rotated and are still there.
+fn rotated_generations(directory: &Path) -> io::Result<Vec<u64>> {
+    let mut generations = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(FILE_NAME)?.strip_prefix('.'));
+        generations.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    generations.sort_unstable();
+    Ok(generations)
+}
+
+/// Undoes rotations that happened after `last`. Each step leaves a state from which this starts
+/// again in the same way.
+fn take_back(directory: &Path, last: RejectsMark) -> io::Result<()> {
+    let later: Vec<u64> = rotated_generations(directory)?
+        .into_iter()
+        .filter(|generation| *generation >= last.generation)
+        .collect();
+    if later.is_empty() {
+        return Ok(());
+    }
+    let current = directory.join(FILE_NAME);
+    if current.exists() {
+        fs::remove_file(&current)?;
+    }
+    for generation in later.iter().rev().filter(|generation| **generation > last.generation) {
+        fs::remove_file(rotated(directory, *generation))?;
+    }
+    let reached = rotated(directory, last.generation);
+    if reached.exists() { fs::rename(reached, current) } else { Ok(()) }
+}
+
+/// Makes renames and new files in `directory` survive a power cut.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
