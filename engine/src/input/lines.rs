@@ -332,3 +332,219 @@ fn is_json(line: &[u8]) -> bool {
 fn position(at: usize) -> u32 {
     u32::try_from(at).expect("a block is far below 4 GiB")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A line as a test sees it: number, byte, text (of a long line its length).
+    type Seen = (u64, u64, Vec<u8>);
+
+    fn seen(block: &LineBlock) -> Vec<Seen> {
+        let mut seen: Vec<Seen> = block
+            .lines
+            .iter()
+            .map(|line| {
+                let (line_number, byte) = (
+                    block.first_line + u64::from(line.index),
+                    block.first_byte + u64::from(line.start),
+                );
+                (line_number, byte, block.bytes[line.start as usize..line.end as usize].to_vec())
+            })
+            .collect();
+        seen.extend(block.too_long.as_ref().map(|long| {
+            assert!(long.head.len() == HEAD_BYTES && long.bytes > LINE_BYTES_MAX as u64);
+            (long.line, long.byte, format!("<{}>", long.bytes).into_bytes())
+        }));
+        seen
+    }
+
+    fn read_all(reader: &mut LineReader<impl Read>) -> Vec<Seen> {
+        let mut all = Vec::new();
+        let mut end = (reader.byte, reader.line);
+        while let Some(block) = reader.next_block().expect("memory can be read") {
+            assert!(block.bytes.len() <= BLOCK_BYTES_MAX + 2 && block.lines.len() <= 4096);
+            assert!((block.first_byte, block.first_line) == end || end.0 == 0, "blocks join");
+            end = (block.end_byte, block.end_line);
+            all.extend(seen(&block));
+        }
+        all
+    }
+
+    /// What it shows, the input, (number, byte, text) of each line.
+    type Case = (&'static str, &'static str, &'static [(u64, u64, &'static str)]);
+
+    #[test]
+    fn lines_are_given_with_their_numbers_and_bytes() {
+        let cases: [Case; 9] = [
+            ("nothing has no lines", "", &[]),
+            ("two lines", "a\nb\n", &[(1, 0, "a"), (2, 2, "b")]),
+            ("a last line needs no end", "a\nb", &[(1, 0, "a"), (2, 2, "b")]),
+            ("blank lines are counted", "\n \t\na\n\n", &[(3, 4, "a")]),
+            ("a carriage return is no part", "a\r\n\r\nb\r\n", &[(1, 0, "a"), (3, 5, "b")]),
+            ("nor at the very end", "a\r", &[(1, 0, "a")]),
+            ("but one within is", "a\rb\n", &[(1, 0, "a\rb")]),
+            ("a byte order mark is dropped", "\u{feff}a\nb\n", &[(1, 3, "a"), (2, 5, "b")]),
+            ("only at the start", "a\n\u{feff}b\n", &[(1, 0, "a"), (2, 2, "\u{feff}b")]),
+        ];
+        for (name, input, lines) in cases {
+            let mut reader = LineReader::new(input.as_bytes(), Pace::Filled, LastLine::Taken);
+            let expected: Vec<Seen> = lines
+                .iter()
+                .map(|(line, byte, text)| (*line, *byte, text.as_bytes().to_vec()))
+                .collect();
+            assert_eq!(read_all(&mut reader), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_last_line_without_end_is_taken_if_it_is_complete() {
+        let long = "x".repeat(LINE_BYTES_MAX + 7);
+        // (the last line, is it taken)
+        let cases = [
+            (r#"{"a":1}"#, true),
+            ("[1]\r", true),
+            (r#"{"a":1"#, false),
+            ("\u{e9}", false),
+            ("   ", false),
+            (&*long, false),
+        ];
+        for (last, is_taken) in cases {
+            let input = format!("first\n{last}");
+            let mut reader =
+                LineReader::new(input.as_bytes(), Pace::Filled, LastLine::LeftUnlessComplete);
+            assert_eq!(read_all(&mut reader).len(), 1 + usize::from(is_taken), "{last:.20}");
+            let left = (!is_taken && !last.trim().is_empty()).then_some(Unfinished {
+                line: 2,
+                byte: 6,
+                bytes: last.len() as u64,
+            });
+            assert_eq!(reader.unfinished(), left, "{last:.20}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_it_may_be() {
+        let text = |length: usize| "x".repeat(length);
+        // (length, its end, is it read)
+        let cases = [
+            (LINE_BYTES_MAX, "\n", true),
+            (LINE_BYTES_MAX, "\r\n", true),
+            (LINE_BYTES_MAX, "", true),
+            (LINE_BYTES_MAX, "\r", true),
+            (LINE_BYTES_MAX + 1, "\n", false),
+            (LINE_BYTES_MAX + 1, "\r\n", false),
+            (LINE_BYTES_MAX + 1, "", false),
+            (BUFFER_BYTES, "\n", false),
+            (BUFFER_BYTES - 1, "\r\n", false),
+            (3 << 20, "\r\n", false),
+            (3 << 20, "", false),
+        ];
+        for (length, end, is_read) in cases {
+            let input = format!("a\n{}{end}b\n", text(length));
+            let input =
+                if end.is_empty() || end == "\r" { &input[..input.len() - 2] } else { &input };
+            let mut reader = LineReader::new(input.as_bytes(), Pace::Filled, LastLine::Taken);
+            let all = read_all(&mut reader);
+            assert_eq!(all[0], (1, 0, b"a".to_vec()));
+            let expected = if is_read {
+                text(length).into_bytes()
+            } else {
+                format!("<{length}>").into_bytes()
+            };
+            assert!(all[1] == (2, 2, expected), "{length} {end:?}");
+            if end.ends_with('\n') {
+                let byte = (2 + length + end.len()) as u64;
+                assert_eq!(all[2..], [(3, byte, b"b".to_vec())], "{length} {end:?}");
+            }
+        }
+    }
+
+    /// Gives what it has in pieces, then fails.
+    struct Pieces(Vec<Vec<u8>>, Option<io::ErrorKind>);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(piece) = self.0.first_mut() else {
+                return self.1.take().map_or(Ok(0), |kind| Err(kind.into()));
+            };
+            let count = piece.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&piece[..count]);
+            piece.drain(..count);
+            if piece.is_empty() {
+                self.0.remove(0);
+            }
+            Ok(count)
+        }
+    }
+
+    fn pieces(text: &[&str], failure: Option<io::ErrorKind>) -> Pieces {
+        Pieces(text.iter().map(|piece| piece.as_bytes().to_vec()).collect(), failure)
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for_while_there_are_lines() {
+        let mut reader = LineReader::new(
+            pieces(&["a\nb\nc", "c\n", "d"], None),
+            Pace::AsItComes,
+            LastLine::Taken,
+        );
+        let mut blocks = Vec::new();
+        while let Some(block) = reader.next_block().expect("no failure") {
+            blocks.push(String::from_utf8(block.bytes).expect("text"));
+        }
+        assert_eq!(blocks, ["a\nb\n", "cc\n", "d"]);
+    }
+
+    #[test]
+    fn a_failure_comes_after_the_lines_before_it() {
+        let input = pieces(&["a\nb"], Some(io::ErrorKind::UnexpectedEof));
+        let mut reader = LineReader::new(input, Pace::Filled, LastLine::Taken);
+        let block = reader.next_block().expect("lines first").expect("a block");
+        assert_eq!(block.bytes, b"a\n");
+        let failure = reader.next_block().expect_err("then the failure");
+        assert_eq!(failure.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn many_lines_come_in_blocks_of_a_bounded_size() {
+        // (the length of a line, how many)
+        for (length, count) in
+            [(0, 10_000_u64), (1, 10_000), (280, 9_000), (300_000, 11), (700_000, 5)]
+        {
+            let line = format!("{}\n", "x".repeat(length));
+            let input = line.repeat(usize::try_from(count).unwrap());
+            let mut reader = LineReader::new(input.as_bytes(), Pace::Filled, LastLine::Taken);
+            let all = read_all(&mut reader);
+            let expected = if length == 0 { 0 } else { count };
+            assert_eq!(all.len() as u64, expected, "{length}");
+            assert_eq!((reader.byte, reader.line), (input.len() as u64, count + 1), "{length}");
+        }
+    }
+
+    proptest! {
+        /// Whatever pieces the input comes in, the lines are those of the whole.
+        #[test]
+        fn lines_do_not_depend_on_how_the_input_comes(
+            parts in prop::collection::vec("[ab\r\n ]{0,9}", 0..30),
+            pace in prop_oneof![Just(Pace::Filled), Just(Pace::AsItComes)],
+        ) {
+            let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+            let whole = parts.concat();
+            let mut expected = Vec::new();
+            let mut byte = 0;
+            for (number, line) in (1..).zip(whole.split_inclusive('\n')) {
+                let text = line.strip_suffix('\n').unwrap_or(line);
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                if !text.trim().is_empty() {
+                    expected.push((number, byte, text.as_bytes().to_vec()));
+                }
+                byte += line.len() as u64;
+            }
+            let mut reader = LineReader::new(pieces(&parts, None), pace, LastLine::Taken);
+            prop_assert_eq!(read_all(&mut reader), expected);
+        }
+    }
+}

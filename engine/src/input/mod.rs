@@ -6,6 +6,12 @@
 
 mod block;
 mod lines;
+mod position;
+mod progress;
+mod source;
 
 pub use block::{BlockLine, LINE_BYTES_MAX, LineBlock, LongLine};
 pub use lines::{LastLine, LineReader, Pace, Unfinished};
+pub use position::{Position, Resumed};
+pub use progress::Progress;
+pub use source::{Input, InputError, canonical_source};

@@ -210,3 +210,181 @@ fn optional_text(path: &str, found: Option<Value<'_>>) -> Result<Option<u32>, St
 fn is_filled(value: Value<'_>) -> bool {
     value.kind() == Kind::Text && value.raw().len() > 2
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Document;
+    use crate::record::identity_map::{self, Namespaces};
+
+    fn refusal(line: &str) -> Option<String> {
+        let uploads = BTreeSet::from(["vip".into()]);
+        let document = Document::parse(line).expect("JSON");
+        let form = match read(document.root(line), Some(&uploads)) {
+            Ok(form) => form,
+            Err(error) => return Some(error),
+        };
+        identity_map::read(form.owner, form.path, &mut Namespaces::default()).err()
+    }
+
+    const IDS: &str = r#""identityMap":{"N":[{"id":"1","primary":null,"x":0}],"M":[]}"#;
+
+    /// Each line, where @ is an identity map, is refused with its message.
+    fn check(cases: &[(&str, &str)]) {
+        for (line, message) in cases {
+            let line = line.replace('@', IDS);
+            assert_eq!(refusal(&line).as_deref(), Some(*message), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_holds_one_record() {
+        check(&[
+            ("[1,2]", "line: expected a JSON object, found an array"),
+            ("\"x\"", "line: expected a JSON object, found \"x\""),
+            (
+                r#"{"something":{@}}"#,
+                r#"line: expected "profile", "event", "membership", "delete" or "body", found none of them"#,
+            ),
+            (
+                r#"{"profile":{@},"delete":{@}}"#,
+                r#"line: several kinds in one line, "profile" and "delete"; write a line for each"#,
+            ),
+            (
+                r#"{"event":{@},"body":{"xdmEntity":{@}}}"#,
+                r#"line: several kinds in one line, "event" and "body.xdmEntity"; write a line for each"#,
+            ),
+            (r#"{"profile":7}"#, "profile: expected an object, found 7"),
+            (r#"{"body":{}}"#, "body.xdmEntity: expected an object, found nothing"),
+            (r#"{"body":{"xdmEntity":null}}"#, "body.xdmEntity: expected an object, found null"),
+        ]);
+    }
+
+    #[test]
+    fn events_and_envelopes_are_checked() {
+        check(&[
+            (
+                r#"{"event":{"_id":"e","timestamp":"soon",@}}"#,
+                r#"event.timestamp: expected an RFC 3339 time such as "2026-01-01T00:00:11.664Z", found "soon""#,
+            ),
+            (
+                r#"{"event":{"_id":"e",@},"timestamp":"2026-01-01T00:00:00Z"}"#,
+                r#"event.timestamp: expected an RFC 3339 time such as "2026-01-01T00:00:11.664Z", found nothing"#,
+            ),
+            (
+                r#"{"event":{"timestamp":"2026-01-01T00:00:00Z",@}}"#,
+                "event._id: expected a string that is not empty, found nothing",
+            ),
+            (
+                r#"{"event":{"_id":"","timestamp":"2026-01-01T00:00:00Z",@}}"#,
+                "event._id: expected a string that is not empty, found an empty string",
+            ),
+            (
+                r#"{"event":{"_id":"e","timestamp":"2026-01-01T00:00:00Z","eventType":[],@}}"#,
+                "event.eventType: expected a string, found an array",
+            ),
+            (
+                r#"{"body":{"xdmEntity":{"_id":5,"timestamp":"2026-01-01T00:00:00Z",@}}}"#,
+                "body.xdmEntity._id: expected a string that is not empty, found 5",
+            ),
+            (
+                r#"{"body":{"xdmEntity":{@}},"header":[]}"#,
+                "header: expected an object, found an array",
+            ),
+            (
+                r#"{"body":{"xdmEntity":{@}},"header":{"datasetId":1}}"#,
+                "header.datasetId: expected a string, found 1",
+            ),
+            (r#"{"profile":{@},"dataset":{}}"#, "dataset: expected a string, found an object"),
+            (
+                r#"{"profile":{@},"timestamp":1767225600000}"#,
+                r#"timestamp: expected an RFC 3339 time such as "2026-01-01T00:00:11.664Z", found 1767225600000"#,
+            ),
+        ]);
+    }
+
+    #[test]
+    fn memberships_are_checked() {
+        check(&[
+            (
+                r#"{"membership":{"status":"realized",@}}"#,
+                "membership.audience: expected the id of an upload audience, found nothing",
+            ),
+            (
+                r#"{"membership":{"audience":"x","status":"realized",@}}"#,
+                r#"membership.audience: "x" is no upload audience; add it to the configuration with type = "upload""#,
+            ),
+            (
+                r#"{"membership":{"audience":"vip","status":"existing",@}}"#,
+                r#"membership.status: expected "realized" or "exited", found "existing""#,
+            ),
+        ]);
+    }
+
+    #[test]
+    fn an_identity_map_is_checked() {
+        check(&[
+            (
+                r#"{"delete":{}}"#,
+                r#"delete.identityMap: expected an object such as {"Email":[{"id":"ana@example.com"}]}, found nothing"#,
+            ),
+            (
+                r#"{"delete":{"identityMap":{}}}"#,
+                "delete.identityMap: expected at least one identity, found none",
+            ),
+            (
+                r#"{"delete":{"identityMap":{"A":[]}}}"#,
+                "delete.identityMap: expected at least one identity, found none",
+            ),
+            (
+                r#"{"delete":{"identityMap":{"":[{"id":"1"}]}}}"#,
+                "delete.identityMap: expected a namespace's name, found \"\"",
+            ),
+            (
+                r#"{"delete":{"identityMap":{"A":{"id":"1"}}}}"#,
+                r#"delete.identityMap.A: expected an array such as [{"id":"c1"}], found an object"#,
+            ),
+            (
+                r#"{"delete":{"identityMap":{"A":[{"id":"1"},"2"]}}}"#,
+                r#"delete.identityMap.A[1]: expected an object such as {"id":"c1"}, found "2""#,
+            ),
+            (
+                r#"{"delete":{"identityMap":{"A":[{"id":5}]}}}"#,
+                "delete.identityMap.A[0].id: expected a string that is not empty, found 5",
+            ),
+            (
+                r#"{"delete":{"identityMap":{"A":[{"id":""}]}}}"#,
+                "delete.identityMap.A[0].id: expected a string that is not empty, found an empty string",
+            ),
+            (
+                r#"{"delete":{"identityMap":{"A":[{"id":"1","primary":"true"}]}}}"#,
+                r#"delete.identityMap.A[0].primary: expected true or false, found "true""#,
+            ),
+            (
+                r#"{"delete":{"identityMap":{"A":[{"id":"1","authenticatedState":1}]}}}"#,
+                "delete.identityMap.A[0].authenticatedState: expected a string, found 1",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_means_nothing_is_let_through() {
+        // (what it shows, the line, where @ is an identity map)
+        let cases = [
+            ("an absent member may be null", r#"{"profile":{@},"delete":null,"dataset":null}"#),
+            ("so may a time", r#"{"profile":{@},"timestamp":null}"#),
+            ("a body without entity is a field", r#"{"profile":{@},"body":"x","header":1}"#),
+            (
+                "an event's envelope has no time",
+                r#"{"event":{"_id":"e","timestamp":"2026-01-01T00:00:00Z",@},"timestamp":"soon"}"#,
+            ),
+            (
+                "an entity without _id is a profile",
+                r#"{"body":{"xdmEntity":{"timestamp":"soon",@}},"header":null}"#,
+            ),
+        ];
+        for (name, line) in cases {
+            assert_eq!(refusal(&line.replace('@', IDS)), None, "{name}");
+        }
+    }
+}

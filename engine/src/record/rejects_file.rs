@@ -182,3 +182,125 @@ fn take_back(directory: &Path, last: RejectsMark) -> io::Result<()> {
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::reject::RejectedInput;
+    use super::*;
+
+    fn reject(line: u64) -> Reject {
+        let input = RejectedInput::Text("x".to_owned());
+        Reject { line, byte: 0, error: "bad".to_owned(), input }
+    }
+
+    /// The numbers of the lines kept, oldest first.
+    fn kept(directory: &Path) -> Vec<u64> {
+        let mut files: Vec<PathBuf> = rotated_generations(directory)
+            .unwrap()
+            .into_iter()
+            .map(|generation| rotated(directory, generation))
+            .collect();
+        files.push(directory.join(FILE_NAME));
+        let text: String =
+            files.iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
+        text.lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|value| value["line"].as_u64().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn lines_the_log_does_not_know_of_are_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = RejectsFile::open(directory.path(), RejectsMark::START).unwrap();
+        assert_eq!(file.append("a", &[]).unwrap(), RejectsMark::START);
+        let mark = file.append("a.ndjson", &[reject(1), reject(2)]).unwrap();
+        file.append("a.ndjson", &[reject(3)]).unwrap();
+        assert_eq!(kept(directory.path()), [1, 2, 3]);
+        let mut file = RejectsFile::open(directory.path(), mark).unwrap();
+        assert_eq!((file.mark(), kept(directory.path())), (mark, vec![1, 2]));
+        file.append("a.ndjson", &[reject(3)]).unwrap();
+        assert_eq!(kept(directory.path()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_file_that_its_owner_emptied_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = RejectsFile::open(directory.path(), RejectsMark::START).unwrap();
+        let mark = file.append("a", &[reject(1)]).unwrap();
+        fs::remove_file(directory.path().join(FILE_NAME)).unwrap();
+        let mut file = RejectsFile::open(directory.path(), mark).unwrap();
+        assert_eq!(file.mark(), RejectsMark { length: 0, ..mark });
+        file.append("a", &[reject(2)]).unwrap();
+        assert_eq!(kept(directory.path()), [2]);
+    }
+
+    #[test]
+    fn five_rotated_files_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = RejectsFile::open_with(directory.path(), RejectsMark::START, 1).unwrap();
+        for line in 1..=9 {
+            file.append("a", &[reject(line)]).unwrap();
+        }
+        assert_eq!(file.mark().generation, 9);
+        assert_eq!(kept(directory.path()), [4, 5, 6, 7, 8, 9]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Append(u8),
+        Store,
+        Crash,
+    }
+
+    proptest! {
+        // Each append and each crash syncs a file.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Against a list of lines, of which a crash leaves those the log had stored the mark of.
+        #[test]
+        fn every_line_is_kept_once_over_crashes(
+            ops in prop::collection::vec(prop_oneof![
+                6 => (1..4_u8).prop_map(Op::Append),
+                2 => Just(Op::Store),
+                1 => Just(Op::Crash),
+            ], 1..40)
+        ) {
+            let directory = tempfile::tempdir()?;
+            // Some four lines a file.
+            let open = |mark| RejectsFile::open_with(directory.path(), mark, 240);
+            let mut file = open(RejectsMark::START)?;
+            let (mut stored, mut stored_lines) = (RejectsMark::START, 0);
+            let (mut written, mut highest) = (0_u64, 1);
+            for op in ops {
+                match op {
+                    Op::Append(count) => {
+                        let lines: Vec<Reject> = (1..=u64::from(count)).map(|n| reject(written + n)).collect();
+                        file.append("a", &lines)?;
+                        written += u64::from(count);
+                        // As the appender stores after each block, rotations do not pile up.
+                        if file.mark().generation > stored.generation + 2 {
+                            (stored, stored_lines) = (file.mark(), written);
+                        }
+                    }
+                    Op::Store => (stored, stored_lines) = (file.mark(), written),
+                    Op::Crash => {
+                        file = open(stored)?;
+                        written = stored_lines;
+                    }
+                }
+                let kept = kept(directory.path());
+                let expected: Vec<u64> = (1..=written).collect();
+                prop_assert!(expected.ends_with(&kept), "{kept:?} of {written}");
+                let files = rotated_generations(directory.path())?.len() as u64;
+                prop_assert!(files <= ROTATED_KEPT);
+                highest = highest.max(file.mark().generation);
+                if highest <= ROTATED_KEPT + 1 {
+                    prop_assert_eq!(kept.len() as u64, written);
+                }
+            }
+        }
+    }
+}
