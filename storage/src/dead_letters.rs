@@ -1,0 +1,172 @@
+//! Dead letters: exports that were given up on, kept until they are replayed or purged.
+//!
+//! A dead letter is written before the progress row that counts its export as done (see
+//! [`crate::Progress`]); after a crash between the two the export is tried again, and its dead letter
+//! written over.
+//!
+//! They are counted in the same batch that writes or removes them, because a refusing endpoint can
+//! fill this tree with millions, and nobody should read those to show a number.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sled::Batch;
+
+use crate::codec::{Decode, Encode};
+use crate::parts::{self, Scan};
+use crate::state::{State, Trees};
+use crate::{ExportRow, StorageError, WriteOp, codec, keys};
+
+const WHAT: &str = "a dead letter";
+const COUNT: &str = "a count of dead letters";
+
+/// One request and how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct AttemptRow {
+    /// When, in milliseconds since the epoch.
+    pub at_ms: i64,
+    /// The status, if there was an answer.
+    pub status: Option<u16>,
+    /// What went wrong, in words.
+    pub error: String,
+    /// The beginning of the answer.
+    pub answer: Vec<u8>,
+}
+
+/// An export that was given up on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct DeadLetterRow {
+    /// The export.
+    pub export: ExportRow,
+    /// What was tried.
+    pub attempts: Vec<AttemptRow>,
+    /// When it was given up, in milliseconds since the epoch.
+    pub died_ms: i64,
+    /// Whether it is to be sent again.
+    pub replay: bool,
+}
+
+/// All dead letters, by dataflow and sequence.
+pub struct DeadLetters {
+    state: Arc<State>,
+    /// How many each dataflow has; held by whoever writes.
+    counts: Mutex<HashMap<String, u64>>,
+}
+
+impl DeadLetters {
+    pub(crate) fn open(state: &Arc<State>) -> Result<Self, StorageError> {
+        let mut counts = HashMap::new();
+        let trees = state.trees()?;
+        for item in Scan::new(COUNT, &trees.dead_letters, keys::dead_counts()) {
+            let (key, value) = item?;
+            counts.insert(keys::name_behind_letter(&key)?, codec::decode(COUNT, value.bytes())?);
+        }
+        drop(trees);
+        Ok(Self { state: Arc::clone(state), counts: Mutex::new(counts) })
+    }
+
+    /// Keeps a dead letter, in place of one of the same dataflow and sequence.
+    ///
+    /// Visible on return, durable after a sync of the state.
+    pub fn put(
+        &self,
+        dataflow: &str,
+        sequence: u64,
+        row: &DeadLetterRow,
+    ) -> Result<(), StorageError> {
+        let value = codec::encode(row);
+        let key = keys::dead_row(dataflow, sequence)?;
+        let mut counts = self.counts();
+        let trees = self.state.trees()?;
+        let mut batch = Batch::default();
+        let known = parts::get(WHAT, &trees.dead_letters, &key)?.is_some();
+        parts::replace(&trees.dead_letters, &mut batch, &key, &value)?;
+        let count = of(&counts, dataflow) + u64::from(!known);
+        write(&trees, batch, (dataflow, count))?;
+        counts.insert(dataflow.to_owned(), count);
+        self.state.wrote(value.len() as u64);
+        Ok(())
+    }
+
+    /// The dead letter of this dataflow and sequence.
+    pub fn get(
+        &self,
+        dataflow: &str,
+        sequence: u64,
+    ) -> Result<Option<DeadLetterRow>, StorageError> {
+        let trees = self.state.trees()?;
+        let key = keys::dead_row(dataflow, sequence)?;
+        let value = parts::get(WHAT, &trees.dead_letters, &key)?;
+        value.map(|value| codec::decode(WHAT, value.bytes())).transpose()
+    }
+
+    /// Removes a dead letter; returns whether there was one.
+    pub fn remove(&self, dataflow: &str, sequence: u64) -> Result<bool, StorageError> {
+        let key = keys::dead_row(dataflow, sequence)?;
+        let mut counts = self.counts();
+        let trees = self.state.trees()?;
+        let mut batch = Batch::default();
+        if parts::remove(&trees.dead_letters, &mut batch, &key)? == 0 {
+            return Ok(false);
+        }
+        let count = of(&counts, dataflow).saturating_sub(1);
+        write(&trees, batch, (dataflow, count))?;
+        counts.insert(dataflow.to_owned(), count);
+        Ok(true)
+    }
+
+    /// Up to `limit` dead letters of one dataflow or of all, by name and sequence, behind `after`:
+    /// the name and sequence of the last one that the caller has seen.
+    pub fn list(
+        &self,
+        dataflow: Option<&str>,
+        after: Option<(&str, u64)>,
+        limit: usize,
+    ) -> Result<Vec<(String, u64, DeadLetterRow)>, StorageError> {
+        let first = dataflow.map_or(Ok(keys::dead_rows_start()), |name| {
+            Ok::<_, StorageError>(keys::part(&keys::dead_row(name, 0)?, 0))
+        })?;
+        let start = match after {
+            Some((name, sequence)) => {
+                first.max(keys::part(&keys::dead_row(name, sequence)?, u16::MAX))
+            }
+            None => first,
+        };
+        let end = keys::dead_rows_end(dataflow)?;
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let trees = self.state.trees()?;
+        let scan = Scan::new(WHAT, &trees.dead_letters, start..end).take(limit);
+        scan.map(|item| {
+            let (key, value) = item?;
+            let (name, sequence) = keys::split_dead_row(&key)?;
+            Ok((name, sequence, codec::decode(WHAT, value.bytes())?))
+        })
+        .collect()
+    }
+
+    /// How many dead letters `dataflow` has.
+    pub fn count(&self, dataflow: &str) -> u64 {
+        of(&self.counts(), dataflow)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.counts.lock().expect("a write that panics stops the store")
+    }
+}
+
+fn of(counts: &HashMap<String, u64>, dataflow: &str) -> u64 {
+    counts.get(dataflow).copied().unwrap_or(0)
+}
+
+/// Writes a batch together with the count it leads to.
+fn write(
+    trees: &Trees,
+    mut batch: Batch,
+    (dataflow, count): (&str, u64),
+) -> Result<(), StorageError> {
+    let key = keys::dead_count(dataflow)?;
+    parts::replace(&trees.dead_letters, &mut batch, &key, &codec::encode(&count))?;
+    trees.apply(WriteOp::DeadLetter, &trees.dead_letters, batch)
+}

@@ -1,0 +1,165 @@
+//! The event log: every record and control entry, in the one order that all state is derived from.
+//!
+//! # Invariants
+//!
+//! 1. Offsets are dense from 0. An append is one atomic batch, and a segment begins only when all
+//!    before it is durable, so a crash removes entries from the end and nowhere else.
+//! 2. [`EventLog::next_offset`] never names an entry that a reader could not read.
+//! 3. One append at a time; syncs and reads run beside it.
+//! 4. No lock is held while chunks are packed or unpacked: those run on the thread pool, where a
+//!    waiting task may be asked to do any other.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+
+use crate::chunk::{self, Chunk, EntryKind, PackedChunk, Totals};
+use crate::fail_stop::FailStop;
+use crate::log_reader::LogReader;
+use crate::shelf::Shelf;
+use crate::{Compression, Offset, StorageError, StoreOptions};
+
+/// The append-only sequence of entries.
+pub struct EventLog {
+    shelf: Arc<Shelf>,
+    /// What the active segment holds; held by whoever appends.
+    appending: Mutex<Totals>,
+    next: AtomicU64,
+    compression: Compression,
+    segment_bytes: u64,
+}
+
+/// How large a log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStats {
+    /// All entries.
+    pub entries: u64,
+    /// Entries that are records.
+    pub records: u64,
+    /// The offset that will be assigned next.
+    pub next_offset: Offset,
+    /// Bytes of its files.
+    pub disk_bytes: u64,
+    /// Bytes of all entries as they were appended.
+    pub raw_bytes: u64,
+    /// Chunks the entries are stored in.
+    pub chunks: u64,
+    /// Segments the chunks are stored in.
+    pub segments: u64,
+}
+
+impl EventLog {
+    pub(crate) fn open(
+        dir: &Path,
+        options: &StoreOptions,
+        fail_stop: &Arc<FailStop>,
+    ) -> Result<Self, StorageError> {
+        let shelf = Shelf::open(dir, fail_stop)?;
+        let (next, totals) = shelf.active().end()?;
+        Ok(Self {
+            shelf: Arc::new(shelf),
+            appending: Mutex::new(totals),
+            next: AtomicU64::new(next.as_u64()),
+            compression: options.compression,
+            segment_bytes: options.segment_bytes,
+        })
+    }
+
+    /// Appends `chunks` in order and returns the offset of the first entry.
+    ///
+    /// Atomic and visible on return, but durable only after [`EventLog::sync`]. Chunks of some
+    /// 256 KiB are packed best; an append of several is packed on all cores.
+    pub fn append(&self, chunks: &[Chunk<'_>]) -> Result<Offset, StorageError> {
+        let packed = self.pack(chunks)?;
+        let mut totals = self.appending.lock().expect("an append that panics stops the store");
+        let first = self.next_offset();
+        if packed.is_empty() {
+            return Ok(first);
+        }
+        if totals.chunks > 0 && totals.stored_bytes >= self.segment_bytes {
+            self.shelf.roll(first)?;
+            *totals = Totals::default();
+        }
+        *totals = self.shelf.active().append(&packed, first, *totals)?;
+        let entries = packed.iter().map(PackedChunk::entries).sum();
+        self.next.store(first.plus(entries).as_u64(), Ordering::Release);
+        Ok(first)
+    }
+
+    /// Makes everything durable that was appended before this call.
+    ///
+    /// Callers that wait at the same time share one sync.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        // A segment that was sealed meanwhile was synced for that.
+        self.shelf.active().sync()
+    }
+
+    /// The offset that will be assigned next.
+    pub fn next_offset(&self) -> Offset {
+        Offset::from_u64(self.next.load(Ordering::Acquire))
+    }
+
+    /// Reads from the chunk that holds `from` to what is the end now.
+    ///
+    /// The first chunk is whole even if `from` lies in its middle. Chunks are unpacked ahead, on all
+    /// cores.
+    pub fn read(&self, from: Offset) -> LogReader {
+        LogReader::new(Arc::clone(&self.shelf), from, self.next_offset())
+    }
+
+    /// All control entries with their offsets, in order, without reading the rest of the log.
+    pub fn controls(&self) -> Result<Vec<(Offset, Vec<u8>)>, StorageError> {
+        let mut controls = Vec::new();
+        let mut last: Option<chunk::StoredChunk> = None;
+        for base in self.shelf.bases() {
+            let segment = self.shelf.holding(base)?;
+            for offset in segment.controls()? {
+                let held = match last.take() {
+                    Some(chunk) if (chunk.first..chunk.next()).contains(&offset) => chunk,
+                    _ => {
+                        let first = segment.chunk_holding(offset)?;
+                        chunk::read(first, segment.chunk(first)?.bytes())?
+                    }
+                };
+                controls.push((offset, control_bytes(&held, offset)?));
+                last = Some(held);
+            }
+        }
+        Ok(controls)
+    }
+
+    /// How large the log is. Opens segments that were not asked before.
+    pub fn stats(&self) -> Result<LogStats, StorageError> {
+        let mut stats = LogStats {
+            next_offset: self.next_offset(),
+            disk_bytes: self.shelf.disk_bytes()?,
+            ..LogStats::default()
+        };
+        for totals in self.shelf.totals()? {
+            stats.entries += totals.entries;
+            stats.records += totals.records;
+            stats.raw_bytes += totals.raw_bytes;
+            stats.chunks += totals.chunks;
+            stats.segments += 1;
+        }
+        Ok(stats)
+    }
+
+    fn pack(&self, chunks: &[Chunk<'_>]) -> Result<Vec<PackedChunk>, StorageError> {
+        let pack = |chunk: &Chunk<'_>| PackedChunk::new(chunk, self.compression);
+        match chunks {
+            // Alone it is not worth waking another thread.
+            [chunk] => Ok(vec![pack(chunk)?]),
+            chunks => chunks.par_iter().map(pack).collect(),
+        }
+    }
+}
+
+fn control_bytes(chunk: &chunk::StoredChunk, offset: Offset) -> Result<Vec<u8>, StorageError> {
+    let found = chunk.iter().find(|(at, kind, _)| *at == offset && *kind == EntryKind::Control);
+    found
+        .map(|(_, _, bytes)| bytes.to_vec())
+        .ok_or_else(|| StorageError::corrupt("a mark of the log", format!("none at {offset}")))
+}

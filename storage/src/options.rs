@@ -1,0 +1,80 @@
+//! How a store is opened, and where tests make it fail.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Stored bytes after which a log segment is sealed, if nothing else is asked for: 1 GiB.
+///
+/// Opening after a kill reads what the newest segment holds, about 0.75 s for each GiB.
+const SEGMENT_BYTES: u64 = 1 << 30;
+
+/// Called before every write and sync; an error makes the operation fail there.
+pub type Faults = Arc<dyn Fn(WriteOp) -> io::Result<()> + Send + Sync>;
+
+/// How a [`Store`](crate::Store) is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The seam for tests that fail or kill at the n-th operation.
+    pub faults: Option<Faults>,
+    /// How chunks of records and exports are compressed from now on.
+    pub compression: Compression,
+    /// Stored bytes after which a log segment is sealed and the next one begun.
+    pub segment_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { faults: None, compression: Compression::Zstd, segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("faults", &self.faults.is_some())
+            .field("compression", &self.compression)
+            .field("segment_bytes", &self.segment_bytes)
+            .finish()
+    }
+}
+
+/// How chunks are compressed before the database sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    None,
+    /// Zstandard, level 1: records of 280 bytes take 27 on disk, and appending gets faster for it.
+    #[default]
+    Zstd,
+}
+
+/// An operation that changes the disk, as the fault hook sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WriteOp {
+    /// Entries are written to the log.
+    Append,
+    /// The log is made durable.
+    SyncLog,
+    /// A log segment is created.
+    OpenSegment,
+    /// The state database is created.
+    OpenState,
+    /// The state database is closed and opened again.
+    RenewState,
+    /// Exports are stored, with all that becomes visible together with them.
+    StoreExports,
+    /// Delivered exports are dropped.
+    TrimExports,
+    /// Exports are taken back before they were delivered.
+    WithdrawExports,
+    /// Delivery progress is written.
+    Progress,
+    /// A dead letter is written or removed.
+    DeadLetter,
+    /// A small named value is written.
+    Meta,
+    /// The state is made durable.
+    SyncState,
+}

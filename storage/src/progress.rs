@@ -1,0 +1,154 @@
+//! Which exports are done, one row a dataflow.
+//!
+//! A row is written every 100 ms or so while a dataflow delivers, so it must be small: everything
+//! below a watermark is done, and above it a set of those that overtook the slow ones.
+//!
+//! A dead letter must be written **before** the row that counts its export as done. Both lie in the
+//! same database, which keeps a prefix of the writes, so a crash then never loses the export: either
+//! the row is missing and it is delivered again, or the dead letter is there.
+
+use std::sync::Arc;
+
+use sled::Batch;
+
+use crate::codec::{Decode, Encode};
+use crate::parts::{self, Scan};
+use crate::state::State;
+use crate::{StorageError, WriteOp, codec, keys};
+
+const WHAT: &str = "a progress row";
+
+/// How far a dataflow has delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgressRow {
+    /// Every sequence below this one is done.
+    pub watermark: u64,
+    /// Sequences from the watermark on that are done, ascending.
+    pub done: Vec<u64>,
+    /// Wall times of the newest request starts, for a rate limit that holds over restarts.
+    pub last_starts_ms: Vec<i64>,
+    /// Exports that were tried and not done: sequence, attempts so far, time of the next.
+    pub attempts: Vec<(u64, u32, i64)>,
+}
+
+/// A row as it is stored: differences take a byte where numbers take nine.
+#[derive(Encode, Decode)]
+struct StoredRow {
+    watermark: u64,
+    done_gaps: Vec<u64>,
+    start_gaps_ms: Vec<i64>,
+    attempts: Vec<(u64, u32, i64)>,
+}
+
+/// Delivery progress of all dataflows.
+pub struct Progress {
+    state: Arc<State>,
+}
+
+impl Progress {
+    pub(crate) fn new(state: &Arc<State>) -> Self {
+        Self { state: Arc::clone(state) }
+    }
+
+    /// Replaces the row of `dataflow`; visible on return, durable after a sync of the state.
+    pub fn write(&self, dataflow: &str, row: &ProgressRow) -> Result<(), StorageError> {
+        let value = codec::encode(&StoredRow::of(row));
+        let trees = self.state.trees()?;
+        let mut batch = Batch::default();
+        parts::replace(&trees.progress, &mut batch, &keys::plain(dataflow)?, &value)?;
+        trees.apply(WriteOp::Progress, &trees.progress, batch)?;
+        self.state.wrote(value.len() as u64);
+        Ok(())
+    }
+
+    /// The row of `dataflow`; one that counts nothing as done if there is none.
+    pub fn read(&self, dataflow: &str) -> Result<ProgressRow, StorageError> {
+        let trees = self.state.trees()?;
+        match parts::get(WHAT, &trees.progress, &keys::plain(dataflow)?)? {
+            Some(value) => Ok(codec::decode::<StoredRow>(WHAT, value.bytes())?.restore()),
+            None => Ok(ProgressRow::default()),
+        }
+    }
+
+    /// Every dataflow that has a row, by name.
+    pub fn dataflows(&self) -> Result<Vec<String>, StorageError> {
+        let trees = self.state.trees()?;
+        Scan::new(WHAT, &trees.progress, ..).map(|item| keys::plain_name(&item?.0)).collect()
+    }
+}
+
+impl StoredRow {
+    /// What is below the watermark is done anyway, and what is named twice is done once.
+    fn of(row: &ProgressRow) -> Self {
+        let mut done: Vec<u64> =
+            row.done.iter().copied().filter(|sequence| *sequence >= row.watermark).collect();
+        done.sort_unstable();
+        done.dedup();
+        let mut last = row.watermark;
+        let gap = |sequence: u64| sequence - std::mem::replace(&mut last, sequence);
+        let done_gaps = done.into_iter().map(gap).collect();
+        let mut last = 0;
+        let gap = |start: &i64| start.wrapping_sub(std::mem::replace(&mut last, *start));
+        let start_gaps_ms = row.last_starts_ms.iter().map(gap).collect();
+        let attempts = row.attempts.clone();
+        Self { watermark: row.watermark, done_gaps, start_gaps_ms, attempts }
+    }
+
+    fn restore(self) -> ProgressRow {
+        let mut sequence = self.watermark;
+        let mut start = 0_i64;
+        let mut add = |gap: u64| {
+            sequence = sequence.wrapping_add(gap);
+            sequence
+        };
+        let done = self.done_gaps.into_iter().map(&mut add).collect();
+        let mut add = |gap: i64| {
+            start = start.wrapping_add(gap);
+            start
+        };
+        let last_starts_ms = self.start_gaps_ms.into_iter().map(&mut add).collect();
+        ProgressRow { watermark: self.watermark, done, last_starts_ms, attempts: self.attempts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ProgressRow, StoredRow};
+    use crate::codec;
+
+    #[test]
+    fn rows_come_back_as_they_mean() {
+        let row = |watermark, done: &[u64], last_starts_ms: &[i64]| ProgressRow {
+            watermark,
+            done: done.to_vec(),
+            last_starts_ms: last_starts_ms.to_vec(),
+            attempts: vec![(7, 2, -5)],
+        };
+        // (what it shows, written, read)
+        let cases = [
+            ("nothing done", row(0, &[], &[]), row(0, &[], &[])),
+            ("the watermark itself may be done", row(5, &[5, 9], &[]), row(5, &[5, 9], &[])),
+            ("order and doubles do not matter", row(5, &[9, 7, 9], &[]), row(5, &[7, 9], &[])),
+            ("below the watermark is implied", row(5, &[3, 6], &[]), row(5, &[6], &[])),
+            ("to the end of numbers", row(0, &[u64::MAX], &[]), row(0, &[u64::MAX], &[])),
+            ("times may go back", row(1, &[], &[9, -3, 8]), row(1, &[], &[9, -3, 8])),
+            (
+                "extreme times",
+                row(1, &[], &[i64::MIN, i64::MAX]),
+                row(1, &[], &[i64::MIN, i64::MAX]),
+            ),
+        ];
+        for (name, written, expected) in cases {
+            let bytes = codec::encode(&StoredRow::of(&written));
+            let read = codec::decode::<StoredRow>("a row", &bytes).unwrap().restore();
+            assert_eq!(read, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_window_of_done_exports_takes_about_a_byte_each() {
+        let done: Vec<u64> = (0..10_000).map(|n| 1_000_000_000 + 2 * n).collect();
+        let row = ProgressRow { watermark: 1_000_000_000, done, ..ProgressRow::default() };
+        assert!(codec::encode(&StoredRow::of(&row)).len() < 10_100);
+    }
+}

@@ -1,0 +1,122 @@
+//! The state database: what cannot be derived from the log again without sending twice.
+//!
+//! Opening a database reads what was written since it was opened before. The state is written for as
+//! long as the engine runs, so it must now and then be opened anew ([`State::renew`]), at a moment
+//! that the engine chooses.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use sled::{Batch, Tree};
+
+use crate::database::Database;
+use crate::fail_stop::FailStop;
+use crate::{StorageError, WriteOp};
+
+/// Bytes of page cache of the state.
+const CACHE_BYTES: u64 = 256 << 20;
+
+/// Bytes written after which the state is worth opening anew: half a second of recovery.
+const RENEW_BYTES: u64 = 1 << 30;
+
+const NEVER_POISONED: &str = "nothing panics while it exchanges the state database";
+
+/// The trees of the state, and the database they share.
+pub(crate) struct Trees {
+    pub(crate) outbox: Tree,
+    pub(crate) progress: Tree,
+    pub(crate) dead_letters: Tree,
+    pub(crate) meta: Tree,
+    database: Database,
+}
+
+/// The state database, open.
+pub(crate) struct State {
+    path: PathBuf,
+    fail_stop: Arc<FailStop>,
+    /// `None` only while it is being renewed, or after that failed.
+    trees: RwLock<Option<Trees>>,
+    /// Bytes written since it was opened.
+    written: AtomicU64,
+}
+
+/// The trees, which are not exchanged while this is held.
+pub(crate) struct Held<'a>(RwLockReadGuard<'a, Option<Trees>>);
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Trees;
+
+    fn deref(&self) -> &Trees {
+        self.0.as_ref().expect("checked when it was taken")
+    }
+}
+
+impl State {
+    /// Opens the state at `path`, or creates it.
+    pub(crate) fn open(path: &Path, fail_stop: &Arc<FailStop>) -> Result<Self, StorageError> {
+        if !path.is_dir() {
+            fail_stop.write(WriteOp::OpenState, || Database::create(path))?;
+        }
+        let trees = Trees::open(path, fail_stop)?;
+        Ok(Self {
+            path: path.to_owned(),
+            fail_stop: Arc::clone(fail_stop),
+            trees: RwLock::new(Some(trees)),
+            written: AtomicU64::new(0),
+        })
+    }
+
+    /// The trees, to read. Must not be asked for by who holds them already.
+    pub(crate) fn trees(&self) -> Result<Held<'_>, StorageError> {
+        let trees = self.trees.read().expect(NEVER_POISONED);
+        if trees.is_none() {
+            return Err(StorageError::corrupt("the state", "it could not be opened anew"));
+        }
+        Ok(Held(trees))
+    }
+
+    /// Makes everything written before this call durable; concurrent callers share one sync.
+    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+        self.trees()?.database.sync(WriteOp::SyncState)
+    }
+
+    /// Notes that about `bytes` were written.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Closes and opens the state if so much was written that recovering would take long.
+    pub(crate) fn renew(&self) -> Result<bool, StorageError> {
+        if self.written.load(Ordering::Relaxed) < RENEW_BYTES {
+            return Ok(false);
+        }
+        self.sync()?;
+        let mut trees = self.trees.write().expect(NEVER_POISONED);
+        self.fail_stop.write(WriteOp::RenewState, || {
+            drop(trees.take());
+            *trees = Some(Trees::open(&self.path, &self.fail_stop)?);
+            Ok(())
+        })?;
+        self.written.store(0, Ordering::Relaxed);
+        Ok(true)
+    }
+}
+
+impl Trees {
+    fn open(path: &Path, fail_stop: &Arc<FailStop>) -> Result<Self, StorageError> {
+        let database = Database::open(path, CACHE_BYTES, fail_stop)?;
+        Ok(Self {
+            outbox: database.tree("outbox")?,
+            progress: database.tree("progress")?,
+            dead_letters: database.tree("dead_letters")?,
+            meta: database.tree("meta")?,
+            database,
+        })
+    }
+
+    /// Writes a batch to one of the trees, all of it or nothing; visible on return, not durable.
+    pub(crate) fn apply(&self, op: WriteOp, tree: &Tree, batch: Batch) -> Result<(), StorageError> {
+        self.database.apply(op, tree, batch)
+    }
+}

@@ -1,0 +1,82 @@
+//! A data directory, open.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::fail_stop::FailStop;
+use crate::state::State;
+use crate::{DeadLetters, EventLog, Meta, Outbox, Progress, StorageError, StoreOptions, directory};
+
+/// The log and the state of one data directory, which this process alone has open.
+pub struct Store {
+    log: EventLog,
+    outbox: Outbox,
+    progress: Progress,
+    dead_letters: DeadLetters,
+    meta: Meta,
+    state: Arc<State>,
+    /// Last, so that the directory is free only when all above is closed.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the data directory `dir`, or creates it; recovers what a crash has left.
+    ///
+    /// The directory is private to its owner afterwards.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StorageError> {
+        directory::create_private(dir)?;
+        let lock = directory::lock(dir)?;
+        let fail_stop = Arc::new(FailStop::new(options.faults.clone()));
+        let state = Arc::new(State::open(&dir.join("state"), &fail_stop)?);
+        Ok(Self {
+            log: EventLog::open(&dir.join("log"), &options, &fail_stop)?,
+            outbox: Outbox::open(&state, options.compression)?,
+            progress: Progress::new(&state),
+            dead_letters: DeadLetters::open(&state)?,
+            meta: Meta::open(&state)?,
+            state,
+            _lock: lock,
+        })
+    }
+
+    /// The event log.
+    pub fn log(&self) -> &EventLog {
+        &self.log
+    }
+
+    /// Exports that are owed.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Which exports are done.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Exports that were given up on.
+    pub fn dead_letters(&self) -> &DeadLetters {
+        &self.dead_letters
+    }
+
+    /// The log id, and small named values.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Makes everything durable that was written to the state before this call.
+    ///
+    /// Callers that wait at the same time share one sync.
+    pub fn sync_state(&self) -> Result<(), StorageError> {
+        self.state.sync()
+    }
+
+    /// Opens the state anew if so much was written since the last time that recovering it after a
+    /// kill would take long; returns whether it did.
+    ///
+    /// Meant for checkpoints: everything that uses the state waits meanwhile, up to a second.
+    pub fn renew_state(&self) -> Result<bool, StorageError> {
+        self.state.renew()
+    }
+}
