@@ -72,6 +72,15 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// What `now` means to the engine (`SPEC.md` §4); fixed at first use of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockKind {
+    /// The time at which a record was appended.
+    Wall,
+    /// The highest timestamp seen so far in any record.
+    Event,
+}
+
 /// A point of monotonic time, for intervals that a stepped wall clock must not stretch: rate
 /// limits, backoffs, timeouts. Nanoseconds since the clock was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

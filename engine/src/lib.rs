@@ -1,8 +1,13 @@
 //! Engine.
 
+pub mod backfill;
 pub mod clock;
 pub mod definitions;
+pub mod detect;
+pub mod identity;
 pub mod input;
 pub mod json;
+pub mod payload;
 pub mod profile;
 pub mod record;
+pub mod views;

@@ -1,0 +1,248 @@
+//! Which identities form one profile, under one merge policy.
+//!
+//! Under `pdg`, identities that stand in one record belong together, transitively; a record that
+//! names several profiles merges them into the oldest. Under `none`, each primary identity is a
+//! profile of its own (`SPEC.md` §3).
+//!
+//! Every identity points straight at its profile. A merge re-points the identities of the profiles
+//! that end, at most [`IDENTITIES_MAX`] each, so a look-up never follows a chain; ended profiles
+//! leave a forwarding address for what was remembered under their number.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::ProfileId;
+use super::table::IdentityId;
+use crate::definitions::IdentityGraph;
+
+/// Most identities of one profile (`SPEC.md` §3).
+pub const IDENTITIES_MAX: usize = 50;
+
+/// An identity as a record names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Which.
+    pub identity: IdentityId,
+    /// Whether it is the record's primary one; exactly one is.
+    pub primary: bool,
+}
+
+/// What naming some identities together did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// The profile that the record belongs to.
+    pub profile: ProfileId,
+    /// Whether the record is the first to name it.
+    pub is_new: bool,
+    /// Profiles that ended, their identities now `profile`'s; oldest first.
+    pub absorbed: SmallVec<[ProfileId; 1]>,
+    /// Identities that joined and that no profile had, in the order named.
+    pub joined: SmallVec<[IdentityId; 2]>,
+    /// Identities dropped because there were too many.
+    pub dropped: SmallVec<[IdentityId; 1]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    identity: IdentityId,
+    last_seen: u64,
+    ever_primary: bool,
+}
+
+/// The profiles of one merge policy by identity.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    kind: IdentityGraph,
+    /// By identity; [`NOBODY`] where no profile has it.
+    owners: Vec<ProfileId>,
+    members: HashMap<ProfileId, SmallVec<[Member; 2]>, FixedState>,
+    forwarded: HashMap<ProfileId, ProfileId, FixedState>,
+}
+
+const NOBODY: ProfileId = ProfileId::from_offset(u64::MAX);
+
+impl Graph {
+    /// No profiles yet.
+    pub fn new(kind: IdentityGraph) -> Self {
+        Self {
+            kind,
+            owners: Vec::new(),
+            members: HashMap::default(),
+            forwarded: HashMap::default(),
+        }
+    }
+
+    /// The profile that has `identity`.
+    pub fn owner(&self, identity: IdentityId) -> Option<ProfileId> {
+        self.owners.get(identity.as_usize()).copied().filter(|owner| *owner != NOBODY)
+    }
+
+    /// Where `profile` is now: itself, or the one that absorbed it.
+    pub fn current(&self, mut profile: ProfileId) -> ProfileId {
+        while let Some(next) = self.forwarded.get(&profile) {
+            profile = *next;
+        }
+        profile
+    }
+
+    /// How many profiles there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is no profile.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The profiles that a record naming `named` belongs to, before it links them; ascending.
+    pub fn profiles_of(&self, named: &[Named]) -> SmallVec<[ProfileId; 2]> {
+        let mut found: SmallVec<[ProfileId; 2]> =
+            self.relevant(named).filter_map(|n| self.owner(n.identity)).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Names identities together in the record at `offset`.
+    pub fn resolve(&mut self, named: &[Named], offset: u64) -> Resolution {
+        let known = self.profiles_of(named);
+        let profile = known.first().copied().unwrap_or(ProfileId::from_offset(offset));
+        let mut resolution = Resolution {
+            profile,
+            is_new: known.is_empty(),
+            absorbed: known.iter().skip(1).copied().collect(),
+            joined: SmallVec::new(),
+            dropped: SmallVec::new(),
+        };
+        for absorbed in &resolution.absorbed {
+            self.absorb(*absorbed, profile);
+        }
+        for index in 0..named.len() {
+            if self.kind == IdentityGraph::Pdg || named[index].primary {
+                self.see(profile, named[index], offset, &mut resolution);
+            }
+        }
+        self.drop_surplus(profile, &mut resolution);
+        resolution
+    }
+
+    fn relevant<'a>(&self, named: &'a [Named]) -> impl Iterator<Item = &'a Named> + use<'a> {
+        let all = self.kind == IdentityGraph::Pdg;
+        named.iter().filter(move |n| all || n.primary)
+    }
+
+    fn absorb(&mut self, absorbed: ProfileId, survivor: ProfileId) {
+        let moved = self.members.remove(&absorbed).unwrap_or_default();
+        for member in &moved {
+            self.owners[member.identity.as_usize()] = survivor;
+        }
+        let members = self.members.entry(survivor).or_default();
+        members.extend(moved);
+        members.sort_unstable_by_key(|member| member.identity);
+        self.forwarded.insert(absorbed, survivor);
+    }
+
+    fn see(&mut self, profile: ProfileId, named: Named, offset: u64, into: &mut Resolution) {
+        if self.owners.len() <= named.identity.as_usize() {
+            self.owners.resize(named.identity.as_usize() + 1, NOBODY);
+        }
+        let members = self.members.entry(profile).or_default();
+        match members.binary_search_by_key(&named.identity, |member| member.identity) {
+            Ok(at) => {
+                members[at].last_seen = offset;
+                members[at].ever_primary |= named.primary;
+            }
+            Err(at) => {
+                let member = Member {
+                    identity: named.identity,
+                    last_seen: offset,
+                    ever_primary: named.primary,
+                };
+                members.insert(at, member);
+                self.owners[named.identity.as_usize()] = profile;
+                into.joined.push(named.identity);
+            }
+        }
+    }
+
+    /// Drops the identity seen longest ago among those never primary, or among all where each was.
+    fn drop_surplus(&mut self, profile: ProfileId, into: &mut Resolution) {
+        let Some(members) = self.members.get_mut(&profile) else { return };
+        while members.len() > IDENTITIES_MAX {
+            let (at, _) = members
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, m)| (m.ever_primary, m.last_seen, m.identity))
+                .expect("more than none");
+            let dropped = members.remove(at).identity;
+            self.owners[dropped.as_usize()] = NOBODY;
+            into.joined.retain(|joined| *joined != dropped);
+            into.dropped.push(dropped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::IdentityTable;
+    use super::*;
+
+    /// Names `ids` together (the first is primary) at `offset`.
+    fn name(graph: &mut Graph, table: &mut IdentityTable, ids: &[&str], offset: u64) -> Resolution {
+        let named: Vec<Named> = ids
+            .iter()
+            .enumerate()
+            .map(|(i, id)| Named { identity: table.intern("n", id), primary: i == 0 })
+            .collect();
+        graph.resolve(&named, offset)
+    }
+
+    fn profile(offset: u64) -> ProfileId {
+        ProfileId::from_offset(offset)
+    }
+
+    #[test]
+    fn identities_in_one_record_form_one_profile_transitively() {
+        let (mut graph, mut table) = (Graph::new(IdentityGraph::Pdg), IdentityTable::default());
+        assert!(name(&mut graph, &mut table, &["a"], 0).is_new);
+        assert!(name(&mut graph, &mut table, &["b"], 1).is_new);
+        assert!(name(&mut graph, &mut table, &["c", "b"], 2).absorbed.is_empty());
+        let linked = name(&mut graph, &mut table, &["c", "a", "d"], 3);
+        assert_eq!((linked.profile, linked.is_new), (profile(0), false));
+        assert_eq!(linked.absorbed.as_slice(), [profile(1)]);
+        assert_eq!(linked.joined.as_slice(), [table.intern("n", "d")]);
+        for id in ["a", "b", "c", "d"] {
+            assert_eq!(graph.owner(table.intern("n", id)), Some(profile(0)), "{id}");
+        }
+        assert_eq!(graph.current(profile(1)), profile(0));
+        assert_eq!(graph.len(), 1);
+    }
+
+    #[test]
+    fn without_a_graph_each_primary_identity_stands_alone() {
+        let (mut graph, mut table) = (Graph::new(IdentityGraph::None), IdentityTable::default());
+        assert_eq!(name(&mut graph, &mut table, &["a", "b"], 0).profile, profile(0));
+        assert_eq!(name(&mut graph, &mut table, &["b", "a"], 1).profile, profile(1));
+        assert_eq!(name(&mut graph, &mut table, &["a", "b"], 2).profile, profile(0));
+        assert_eq!(graph.len(), 2);
+    }
+
+    #[test]
+    fn past_fifty_identities_the_one_seen_longest_ago_goes_but_no_primary_one() {
+        let (mut graph, mut table) = (Graph::new(IdentityGraph::Pdg), IdentityTable::default());
+        name(&mut graph, &mut table, &["primary"], 0);
+        for i in 1..IDENTITIES_MAX as u64 {
+            assert!(
+                name(&mut graph, &mut table, &["primary", &format!("i{i}")], i).dropped.is_empty()
+            );
+        }
+        name(&mut graph, &mut table, &["primary", "i1"], 60);
+        let resolution = name(&mut graph, &mut table, &["primary", "new"], 61);
+        assert_eq!(resolution.dropped.as_slice(), [table.intern("n", "i2")]);
+        assert_eq!(graph.owner(table.intern("n", "i2")), None);
+        let again = name(&mut graph, &mut table, &["i2"], 62);
+        assert!(again.is_new, "a dropped identity starts anew");
+    }
+}

@@ -1,0 +1,118 @@
+//! Every identity that a record has named, each known by a small number.
+//!
+//! Namespaces compare in lower case, ids exactly (`SPEC.md` §2). Numbers are given out in the order
+//! of first sight, which is the order in which payloads list identities, so a profile's identities
+//! are simply kept sorted by number.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+/// A (namespace, id) pair; lower numbers were seen earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentityId(u32);
+
+impl IdentityId {
+    /// The number as an index.
+    pub const fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Identity {
+    namespace: u32,
+    id: Box<str>,
+}
+
+/// The identities of all merge policies together.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityTable {
+    namespaces: Vec<Box<str>>,
+    identities: Vec<Identity>,
+    by_name: HashTable<IdentityId>,
+    hasher: FixedState,
+}
+
+impl IdentityTable {
+    /// The number of an identity, given out now if it is new. `namespace` is in lower case.
+    pub fn intern(&mut self, namespace: &str, id: &str) -> IdentityId {
+        let namespace = self.intern_namespace(namespace);
+        let hash = self.hasher.hash_one((namespace, id));
+        if let Some(found) = self.lookup(hash, namespace, id) {
+            return found;
+        }
+        let new =
+            IdentityId(u32::try_from(self.identities.len()).expect("fewer than 2^32 identities"));
+        self.identities.push(Identity { namespace, id: id.into() });
+        let (identities, hasher) = (&self.identities, &self.hasher);
+        self.by_name.insert_unique(hash, new, |known| {
+            let identity = &identities[known.as_usize()];
+            hasher.hash_one((identity.namespace, &*identity.id))
+        });
+        new
+    }
+
+    /// The number of an identity, if a record has named it. `namespace` is in lower case.
+    pub fn find(&self, namespace: &str, id: &str) -> Option<IdentityId> {
+        let namespace = self.find_namespace(namespace)?;
+        self.lookup(self.hasher.hash_one((namespace, id)), namespace, id)
+    }
+
+    /// The namespace, in lower case, and the id.
+    pub fn name(&self, identity: IdentityId) -> (&str, &str) {
+        let found = &self.identities[identity.as_usize()];
+        (&self.namespaces[found.namespace as usize], &found.id)
+    }
+
+    /// How many identities were named.
+    pub fn len(&self) -> usize {
+        self.identities.len()
+    }
+
+    /// Whether none was named.
+    pub fn is_empty(&self) -> bool {
+        self.identities.is_empty()
+    }
+
+    fn lookup(&self, hash: u64, namespace: u32, id: &str) -> Option<IdentityId> {
+        self.by_name
+            .find(hash, |known| {
+                let identity = &self.identities[known.as_usize()];
+                identity.namespace == namespace && *identity.id == *id
+            })
+            .copied()
+    }
+
+    // A handful of namespaces: a scan beats a hash.
+    fn find_namespace(&self, namespace: &str) -> Option<u32> {
+        let found = self.namespaces.iter().position(|known| **known == *namespace)?;
+        Some(u32::try_from(found).expect("fewer than 2^32 namespaces"))
+    }
+
+    fn intern_namespace(&mut self, namespace: &str) -> u32 {
+        self.find_namespace(namespace).unwrap_or_else(|| {
+            self.namespaces.push(namespace.into());
+            u32::try_from(self.namespaces.len() - 1).expect("fewer than 2^32 namespaces")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_has_one_number() {
+        let mut table = IdentityTable::default();
+        let first = table.intern("crmid", "c1");
+        let second = table.intern("email", "c1");
+        assert_eq!(table.intern("crmid", "c1"), first);
+        assert_eq!(table.find("email", "c1"), Some(second));
+        assert_eq!(table.find("email", "C1"), None);
+        assert_eq!(table.find("ecid", "c1"), None);
+        assert_eq!(table.name(second), ("email", "c1"));
+        assert!(first < second);
+    }
+}
