@@ -16,9 +16,9 @@ const TIME_SHAPE: &str = r#"an RFC 3339 time such as "2026-01-01T00:00:11.664Z""
 /// What the envelope of a line says, before its identities are read.
 pub(super) struct Form<'a> {
     pub(super) kind: RecordKind,
-    /// The object that has the `identityMap`.
-    pub(super) owner: Value<'a>,
-    /// Where that object stands, dotted.
+    /// What stands as `identityMap`, not checked yet.
+    pub(super) identity_map: Option<Value<'a>>,
+    /// Where the object that has it stands, dotted.
     pub(super) path: &'static str,
     pub(super) timestamp: Option<Timestamp>,
     pub(super) dataset: Option<u32>,
@@ -74,18 +74,20 @@ pub(super) fn read<'a>(
     if owner.kind() != Kind::Object {
         return Err(unmet(path, "an object", Some(owner)));
     }
+    let body = Body::of(owner);
     let kind = match shape {
-        Shape::Event => event(owner, path)?,
-        Shape::Streamed if is_event(owner) => event(owner, path)?,
-        Shape::Membership => membership(owner, uploads)?,
+        Shape::Event => body.event(owner, path)?,
+        Shape::Streamed if body.is_event() => body.event(owner, path)?,
+        Shape::Membership => body.membership(uploads)?,
         Shape::Delete => RecordKind::Delete,
         Shape::Profile | Shape::Streamed => RecordKind::Profile { attributes: owner.index() },
     };
     let timestamp = match kind {
-        RecordKind::Event { .. } => Some(time(&[path, ".timestamp"], owner.get("timestamp"))?),
+        RecordKind::Event { .. } => Some(time(&[path, ".timestamp"], body.timestamp)?),
         _ => envelope.timestamp.map(|found| time(&["timestamp"], Some(found))).transpose()?,
     };
-    Ok(Form { kind, owner, path, timestamp, dataset: envelope.dataset(shape)? })
+    let dataset = envelope.dataset(shape)?;
+    Ok(Form { kind, identity_map: body.identity_map, path, timestamp, dataset })
 }
 
 impl<'a> Envelope<'a> {
@@ -153,45 +155,77 @@ impl<'a> Envelope<'a> {
     }
 }
 
-fn is_event(entity: Value<'_>) -> bool {
-    entity.get("_id").is_some() && entity.get("timestamp").is_some()
+/// The members of a record's own object that mean something, found in one pass: bodies have many
+/// members, and every record is read here.
+#[derive(Default)]
+struct Body<'a> {
+    id: Option<Value<'a>>,
+    timestamp: Option<Value<'a>>,
+    event_type: Option<Value<'a>>,
+    audience: Option<Value<'a>>,
+    status: Option<Value<'a>>,
+    identity_map: Option<Value<'a>>,
 }
 
-fn event(body: Value<'_>, path: &str) -> Result<RecordKind, String> {
-    let id = body.get("_id");
-    let Some(id) = id.filter(|id| is_filled(*id)) else {
-        return Err(unmet(&format!("{path}._id"), "a string that is not empty", id));
-    };
-    let event_type = body.get("eventType").filter(|value| !value.is_null());
-    if event_type.is_some_and(|value| value.kind() != Kind::Text) {
-        return Err(unmet(&format!("{path}.eventType"), "a string", event_type));
+impl<'a> Body<'a> {
+    fn of(owner: Value<'a>) -> Self {
+        let mut body = Self::default();
+        for (key, value) in owner.entries() {
+            let member = match &*key {
+                "_id" => &mut body.id,
+                "timestamp" => &mut body.timestamp,
+                "eventType" => &mut body.event_type,
+                "audience" => &mut body.audience,
+                "status" => &mut body.status,
+                "identityMap" => &mut body.identity_map,
+                _ => continue,
+            };
+            *member = Some(value);
+        }
+        body
     }
-    Ok(RecordKind::Event {
-        body: body.index(),
-        id: id.index(),
-        event_type: event_type.map(|value| value.index()),
-    })
-}
 
-fn membership(body: Value<'_>, uploads: Option<&BTreeSet<Box<str>>>) -> Result<RecordKind, String> {
-    let found = body.get("audience");
-    let Some((audience, name)) = found.and_then(|value| Some((value, value.as_str()?))) else {
-        return Err(unmet("membership.audience", "the id of an upload audience", found));
-    };
-    if uploads.is_some_and(|uploads| !uploads.contains(&*name)) {
-        return Err(format!(
-            "membership.audience: {} is no upload audience; add it to the configuration with \
-             type = \"upload\"",
-            audience.raw()
-        ));
+    fn is_event(&self) -> bool {
+        self.id.is_some() && self.timestamp.is_some()
     }
-    let found = body.get("status");
-    let status = match found.and_then(|value| value.as_str()).as_deref() {
-        Some("realized") => MembershipStatus::Realized,
-        Some("exited") => MembershipStatus::Exited,
-        _ => return Err(unmet("membership.status", "\"realized\" or \"exited\"", found)),
-    };
-    Ok(RecordKind::Membership { audience: audience.index(), status })
+
+    fn event(&self, owner: Value<'_>, path: &str) -> Result<RecordKind, String> {
+        let Some(id) = self.id.filter(|id| is_filled(*id)) else {
+            return Err(unmet(&format!("{path}._id"), "a string that is not empty", self.id));
+        };
+        let event_type = self.event_type.filter(|value| !value.is_null());
+        if event_type.is_some_and(|value| value.kind() != Kind::Text) {
+            return Err(unmet(&format!("{path}.eventType"), "a string", event_type));
+        }
+        Ok(RecordKind::Event {
+            body: owner.index(),
+            id: id.index(),
+            event_type: event_type.map(|value| value.index()),
+        })
+    }
+
+    fn membership(&self, uploads: Option<&BTreeSet<Box<str>>>) -> Result<RecordKind, String> {
+        let Some((audience, name)) = self.audience.and_then(|value| Some((value, value.as_str()?)))
+        else {
+            let expected = "the id of an upload audience";
+            return Err(unmet("membership.audience", expected, self.audience));
+        };
+        if uploads.is_some_and(|uploads| !uploads.contains(&*name)) {
+            return Err(format!(
+                "membership.audience: {} is no upload audience; add it to the configuration with \
+                 type = \"upload\"",
+                audience.raw()
+            ));
+        }
+        let status = match self.status.and_then(|value| value.as_str()).as_deref() {
+            Some("realized") => MembershipStatus::Realized,
+            Some("exited") => MembershipStatus::Exited,
+            _ => {
+                return Err(unmet("membership.status", "\"realized\" or \"exited\"", self.status));
+            }
+        };
+        Ok(RecordKind::Membership { audience: audience.index(), status })
+    }
 }
 
 fn time(path: &[&str], found: Option<Value<'_>>) -> Result<Timestamp, String> {
@@ -224,7 +258,7 @@ mod tests {
             Ok(form) => form,
             Err(error) => return Some(error),
         };
-        identity_map::read(form.owner, form.path, &mut Namespaces::default()).err()
+        identity_map::read(form.identity_map, form.path, &mut Namespaces::default()).err()
     }
 
     const IDS: &str = r#""identityMap":{"N":[{"id":"1","primary":null,"x":0}],"M":[]}"#;

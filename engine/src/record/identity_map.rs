@@ -48,14 +48,13 @@ impl Namespaces {
     }
 }
 
-/// Reads the identity map of `owner`, which stands at `path`: its identities in order of
+/// Reads what was `found` as the identity map of the object at `path`: its identities in order of
 /// appearance, at least one, exactly one of them primary.
 pub(super) fn read(
-    owner: Value<'_>,
+    found: Option<Value<'_>>,
     path: &str,
     namespaces: &mut Namespaces,
 ) -> Result<SmallVec<[RecordIdentity; 2]>, String> {
-    let found = owner.get("identityMap");
     let Some(map) = found.filter(|map| map.kind() == Kind::Object) else {
         return Err(unmet(&format!("{path}.identityMap"), SHAPE, found));
     };
@@ -72,7 +71,7 @@ pub(super) fn read(
         let index = namespaces.intern(&namespace);
         for (position, item) in list.items().enumerate() {
             let read = identity(item).map_err(|fault| place.message(position, fault))?;
-            if read.primary && primary.is_none() {
+            if read.is_primary && primary.is_none() {
                 primary = Some(identities.len());
             }
             identities.push(RecordIdentity { namespace: index, id: read.id, primary: false });
@@ -88,7 +87,7 @@ pub(super) fn read(
 /// An element of a namespace's list, as far as it is read.
 struct Read {
     id: u32,
-    primary: bool,
+    is_primary: bool,
 }
 
 /// What is wrong with such an element: the member, what it should be, what it is.
@@ -98,23 +97,24 @@ fn identity(item: Value<'_>) -> Result<Read, Fault<'_>> {
     if item.kind() != Kind::Object {
         return Err(("", r#"an object such as {"id":"c1"}"#, Some(item)));
     }
-    let id = item.get("id");
-    let Some(id) = id.filter(|id| id.kind() == Kind::Text && id.raw().len() > 2) else {
-        return Err((".id", "a string that is not empty", id));
-    };
-    let primary = match item.get("primary") {
-        None => false,
-        Some(flag) => match flag.as_bool() {
-            Some(primary) => primary,
-            None if flag.is_null() => false,
-            None => return Err((".primary", "true or false", Some(flag))),
-        },
-    };
-    match item.get("authenticatedState") {
-        Some(state) if state.kind() != Kind::Text && !state.is_null() => {
-            Err((".authenticatedState", "a string", Some(state)))
+    let (mut id, mut is_primary) = (None, false);
+    for (key, value) in item.entries() {
+        match (&*key, value.kind()) {
+            ("id", _) => id = Some(value),
+            ("primary", Kind::True) => is_primary = true,
+            ("primary", Kind::False | Kind::Null) => is_primary = false,
+            ("primary", _) => return Err((".primary", "true or false", Some(value))),
+            ("authenticatedState", kind) if kind != Kind::Text && kind != Kind::Null => {
+                return Err((".authenticatedState", "a string", Some(value)));
+            }
+            _ => {}
         }
-        _ => Ok(Read { id: id.index(), primary }),
+    }
+    match id {
+        Some(id) if id.kind() == Kind::Text && id.raw().len() > 2 => {
+            Ok(Read { id: id.index(), is_primary })
+        }
+        _ => Err((".id", "a string that is not empty", id)),
     }
 }
 

@@ -134,7 +134,7 @@ fn record(
             format!("line: expected one JSON object, found text that is none: {error}")
         })?;
     let form = form::read(document.root(text), uploads)?;
-    let identities = identity_map::read(form.owner, form.path, namespaces)?;
+    let identities = identity_map::read(form.identity_map, form.path, namespaces)?;
     let (kind, timestamp, dataset) = (form.kind, form.timestamp, form.dataset);
     Ok(Record {
         line: line.start..line.end,
