@@ -99,6 +99,11 @@ pub(crate) fn exports_end(dataflow: &str) -> Result<Vec<u8>, StorageError> {
     after_numbered(EXPORTS, dataflow)
 }
 
+/// The sequence that the chunk of exports at this key ends with.
+pub(crate) fn exports_last(key: &[u8]) -> Result<u64, StorageError> {
+    Ok(split_numbered(key)?.1)
+}
+
 /// The counters of a dataflow.
 pub(crate) fn flow(dataflow: &str) -> Result<Vec<u8>, StorageError> {
     named(&[FLOW], dataflow)
@@ -231,6 +236,7 @@ mod tests {
         assert_eq!(chunk_first(&chunk(offset)).unwrap(), offset);
         assert_eq!(control_offset(&control(offset)).unwrap(), offset);
         assert!(chunk_first(&control(offset)).is_err(), "a mark is no chunk");
+        assert_eq!(exports_last(&exports("a", 7).unwrap()).unwrap(), 7);
         assert_eq!(split_dead_row(&dead_row("a.b", 9).unwrap()).unwrap(), ("a.b".to_owned(), 9));
         assert_eq!(name_behind_letter(&flow("to_x").unwrap()).unwrap(), "to_x");
         assert_eq!(plain_name(&plain("clock").unwrap()).unwrap(), "clock");

@@ -16,7 +16,7 @@
 //! A caller trims only what a progress row written *before* counts as done: both lie in the same
 //! database, so a crash that keeps the trimming keeps the row.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ use sled::{Batch, Tree};
 use crate::codec::{Decode, Encode};
 use crate::compression::{Packing, pack, unpack};
 use crate::parts::{self, Scan};
-use crate::state::State;
+use crate::state::{State, Trees};
 use crate::{Compression, Offset, StorageError, WriteOp, codec, keys};
 
 const WHAT: &str = "a chunk of exports";
@@ -229,12 +229,66 @@ impl Outbox {
         }
     }
 
+    /// Takes back exports of `dataflow` that nobody may deliver any more: those of a deleted profile,
+    /// say. Their sequences stay used.
+    ///
+    /// One batch for each chunk that holds any; calling again after a crash does the rest.
+    pub fn withdraw(&self, dataflow: &str, sequences: &[u64]) -> Result<(), StorageError> {
+        let mut left: BTreeSet<u64> = sequences.iter().copied().collect();
+        while let Some(first) = left.first().copied() {
+            let mut marks = self.marks();
+            let trees = self.state.trees()?;
+            let start = keys::part(&keys::exports(dataflow, first)?, 0);
+            let end = keys::exports_end(dataflow)?;
+            let Some(item) = Scan::new(WHAT, &trees.outbox, start..end).next() else {
+                return Ok(());
+            };
+            let (key, value) = item?;
+            let (_, rows) = unpack_rows(value.bytes())?;
+            let kept: Vec<_> = rows
+                .iter()
+                .filter(|(sequence, _)| !left.contains(sequence))
+                .map(|(sequence, row)| (*sequence, row))
+                .collect();
+            if kept.len() < rows.len() {
+                let mut counters = marks.flows.get(dataflow).copied().unwrap_or_default();
+                self.rewrite(&trees, (dataflow, &mut counters), (&key, &kept))?;
+                marks.flows.insert(dataflow.to_owned(), counters);
+            }
+            left = left.split_off(&keys::exports_last(&key)?.saturating_add(1));
+        }
+        Ok(())
+    }
+
+    /// Replaces the chunk at a key by one of the rows that are kept.
+    fn rewrite(
+        &self,
+        trees: &Trees,
+        (dataflow, counters): (&str, &mut Counters),
+        (key, kept): (&[u8], &[(u64, &ExportRow)]),
+    ) -> Result<(), StorageError> {
+        let mut batch = Batch::default();
+        let freed = parts::remove(&trees.outbox, &mut batch, key)?;
+        let mut written = 0;
+        if !kept.is_empty() {
+            // Later operations of a batch win over earlier ones on the same key.
+            written = parts::insert(&mut batch, key, &pack_rows(kept, self.compression)?);
+        }
+        counters.stored_bytes = (counters.stored_bytes + written).saturating_sub(freed);
+        counters.write(&trees.outbox, &mut batch, dataflow)?;
+        trees.apply(WriteOp::WithdrawExports, &trees.outbox, batch)?;
+        self.state.wrote(written);
+        Ok(())
+    }
+
     fn pack(&self, derived: &Derived) -> Result<Vec<Vec<PackedExports>>, StorageError> {
         let pack = |flow: &FlowExports| {
             let chunks: Vec<_> = flow.chunks().collect();
             let pack = |(first, rows): &(u64, &[ExportRow])| {
+                let last = first + rows.len() as u64 - 1;
                 let rows: Vec<_> = (*first..).zip(*rows).collect();
-                PackedExports::new(&flow.dataflow, &rows, self.compression)
+                let key = keys::exports(&flow.dataflow, last)?;
+                Ok(PackedExports { key, value: pack_rows(&rows, self.compression)? })
             };
             if chunks.len() == 1 {
                 return Ok(vec![pack(&chunks[0])?]);
@@ -269,26 +323,22 @@ impl FlowExports {
     }
 }
 
-impl PackedExports {
-    /// Packs rows with their sequences, at least one, ascending.
-    fn new(
-        dataflow: &str,
-        rows: &[(u64, &ExportRow)],
-        compression: Compression,
-    ) -> Result<Self, StorageError> {
-        let first_sequence = rows[0].0;
-        let mut body = codec::encode(&(rows.len() as u64));
-        for (sequence, row) in rows {
-            codec::append(&mut body, &(sequence - first_sequence, *row));
-        }
-        let body_len = u32::try_from(body.len())
-            .map_err(|_| StorageError::refused("a chunk of exports over 4 GiB"))?;
-        let (packing, packed) = pack(compression, body)?;
-        let mut value = codec::encode(&Head { first_sequence, body: body_len, packing });
-        value.extend_from_slice(&packed);
-        let last = rows[rows.len() - 1].0;
-        Ok(Self { key: keys::exports(dataflow, last)?, value })
+/// Packs rows with their sequences, at least one, ascending.
+fn pack_rows(
+    rows: &[(u64, &ExportRow)],
+    compression: Compression,
+) -> Result<Vec<u8>, StorageError> {
+    let first_sequence = rows[0].0;
+    let mut body = codec::encode(&(rows.len() as u64));
+    for (sequence, row) in rows {
+        codec::append(&mut body, &(sequence - first_sequence, *row));
     }
+    let body_len = u32::try_from(body.len())
+        .map_err(|_| StorageError::refused("a chunk of exports over 4 GiB"))?;
+    let (packing, packed) = pack(compression, body)?;
+    let mut value = codec::encode(&Head { first_sequence, body: body_len, packing });
+    value.extend_from_slice(&packed);
+    Ok(value)
 }
 
 /// The rows of a stored chunk with their sequences, and how many bytes they are unpacked.

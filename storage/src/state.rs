@@ -17,8 +17,8 @@ use crate::{StorageError, WriteOp};
 /// Bytes of page cache of the state.
 const CACHE_BYTES: u64 = 256 << 20;
 
-/// Bytes written after which the state is worth opening anew: half a second of recovery.
-const RENEW_BYTES: u64 = 1 << 30;
+/// Bytes written after which the state is worth opening anew: about a second of recovery.
+pub(crate) const RENEW_BYTES: u64 = 1 << 30;
 
 const NEVER_POISONED: &str = "nothing panics while it exchanges the state database";
 
@@ -86,9 +86,9 @@ impl State {
         self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Closes and opens the state if so much was written that recovering would take long.
-    pub(crate) fn renew(&self) -> Result<bool, StorageError> {
-        if self.written.load(Ordering::Relaxed) < RENEW_BYTES {
+    /// Closes and opens the state if at least `written_min` bytes were written since it was opened.
+    pub(crate) fn renew(&self, written_min: u64) -> Result<bool, StorageError> {
+        if self.written.load(Ordering::Relaxed) < written_min {
             return Ok(false);
         }
         self.sync()?;
@@ -118,5 +118,30 @@ impl Trees {
     /// Writes a batch to one of the trees, all of it or nothing; visible on return, not durable.
     pub(crate) fn apply(&self, op: WriteOp, tree: &Tree, batch: Batch) -> Result<(), StorageError> {
         self.database.apply(op, tree, batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::State;
+    use crate::fail_stop::FailStop;
+    use crate::meta::Meta;
+
+    #[test]
+    fn a_renewed_state_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let fail_stop = Arc::new(FailStop::new(None));
+        let state = Arc::new(State::open(&dir.path().join("state"), &fail_stop).unwrap());
+        let meta = Meta::open(&state).unwrap();
+        meta.put("clock", b"event").unwrap();
+        assert!(!state.renew(1 << 20).unwrap(), "so little is not worth it");
+        assert!(state.renew(1).unwrap());
+        assert_eq!(meta.get("clock").unwrap().as_deref(), Some(&b"event"[..]));
+        assert!(!state.renew(1).unwrap(), "nothing was written since");
+        meta.put("clock", b"wall").unwrap();
+        state.sync().unwrap();
+        assert_eq!(meta.get("clock").unwrap().as_deref(), Some(&b"wall"[..]));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::fail_stop::FailStop;
-use crate::state::State;
+use crate::state::{RENEW_BYTES, State};
 use crate::{DeadLetters, EventLog, Meta, Outbox, Progress, StorageError, StoreOptions, directory};
 
 /// The log and the state of one data directory, which this process alone has open.
@@ -77,6 +77,6 @@ impl Store {
     ///
     /// Meant for checkpoints: everything that uses the state waits meanwhile, up to a second.
     pub fn renew_state(&self) -> Result<bool, StorageError> {
-        self.state.renew()
+        self.state.renew(RENEW_BYTES)
     }
 }

@@ -1,6 +1,13 @@
-//! The storage crate from outside, as the engine uses it: with restarts, faults and kills among the
-//! operations. One binary, one file a behaviour.
+//! The storage crate from outside, as the engine uses it: with restarts, faults, kills and power cuts
+//! among the operations. One binary, one file a behaviour.
 
 mod support;
 
 mod event_log;
+mod faults;
+mod files;
+mod kill;
+mod log_model;
+mod power_cut;
+mod state_model;
+mod writer;

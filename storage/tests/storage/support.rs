@@ -34,6 +34,12 @@ impl Host {
         self.store = Some(Store::open(self.dir.path(), self.options.clone()).unwrap());
     }
 
+    /// Closes the store for something done to its files; the store stays closed.
+    pub(crate) fn edit(&mut self, edit: impl FnOnce()) {
+        self.store = None;
+        edit();
+    }
+
     /// Copies the files as they lie and goes on with the copy, as after a kill: the process's memory
     /// is lost, what the kernel was given is there.
     pub(crate) fn crash(&mut self) {
@@ -85,4 +91,12 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
         (state >> 32) as u8
     };
     (0..length).map(next).collect()
+}
+
+/// The seed of this run: from `FOREBAY_SEED`, or drawn.
+pub(crate) fn seed() -> u64 {
+    match std::env::var("FOREBAY_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => u64::from(std::process::id()) << 20,
+    }
 }

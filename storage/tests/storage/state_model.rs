@@ -1,0 +1,310 @@
+//! Outbox, progress and dead letters against sorted maps, all three together.
+//!
+//! After a crash the three must be what they were after one of the writes since the last sync: each
+//! write whole, and none without those before it, whichever of the three they went to.
+
+use std::collections::BTreeMap;
+
+use forebay_storage::{
+    AttemptRow, DeadLetterRow, Derived, ExportRow, FlowExports, LaneMark, Offset, ProgressRow,
+    Store, StoreOptions,
+};
+use proptest::prelude::*;
+
+use crate::support::{Host, noise};
+
+/// One is the beginning of the other, on purpose.
+const FLOWS: [&str; 2] = ["to", "to_x"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// For each dataflow, a gap in the sequences and the lengths of new payloads.
+    Commit([(u64, Vec<usize>); 2]),
+    Trim(usize, u64),
+    Withdraw(usize, Vec<u64>),
+    Progress(usize, ProgressRow),
+    Bury(usize, u64, usize),
+    Raise(usize, u64),
+    Sync,
+    Reopen,
+    Crash,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let flow = || 0..FLOWS.len();
+    let length = || prop_oneof![8 => 0..2_000usize, 1 => 50_000..150_000usize];
+    let rows = || (0..2u64, prop::collection::vec(length(), 0..12));
+    let progress = (0..50u64, prop::collection::vec(50..90u64, 0..4), any::<i64>()).prop_map(
+        |(w, done, ms)| {
+            let done: std::collections::BTreeSet<_> = done.into_iter().collect();
+            let done = done.into_iter().collect();
+            let attempts = vec![(w, 1, ms)];
+            ProgressRow { watermark: w, done, last_starts_ms: vec![ms], attempts }
+        },
+    );
+    prop_oneof![
+        6 => (rows(), rows()).prop_map(|(a, b)| Op::Commit([a, b])),
+        2 => (flow(), 0..60u64).prop_map(|(f, below)| Op::Trim(f, below)),
+        2 => (flow(), prop::collection::vec(0..60u64, 0..6)).prop_map(|(f, s)| Op::Withdraw(f, s)),
+        2 => (flow(), progress).prop_map(|(f, row)| Op::Progress(f, row)),
+        3 => (flow(), 0..8u64, length()).prop_map(|(f, s, l)| Op::Bury(f, s, l)),
+        2 => (flow(), 0..8u64).prop_map(|(f, s)| Op::Raise(f, s)),
+        2 => Just(Op::Sync),
+        1 => Just(Op::Reopen),
+        2 => Just(Op::Crash),
+    ]
+}
+
+type ByFlow<T> = BTreeMap<(String, u64), T>;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    next: u64,
+    lane: Option<u64>,
+    sequences: [u64; 2],
+    exports: ByFlow<ExportRow>,
+    progress: BTreeMap<String, ProgressRow>,
+    dead: ByFlow<DeadLetterRow>,
+}
+
+fn row(sequence: u64, length: usize) -> ExportRow {
+    ExportRow {
+        profile: sequence % 5,
+        policy: 1,
+        causes: 3,
+        offset: sequence * 7,
+        step: 2,
+        accepted_ms: -1,
+        payload: noise(sequence + length as u64, length),
+    }
+}
+
+fn dead(sequence: u64, length: usize) -> DeadLetterRow {
+    let answer = noise(sequence, 1024);
+    let attempt = AttemptRow { at_ms: 5, status: Some(503), error: "busy".to_owned(), answer };
+    let attempts = vec![attempt; 3];
+    DeadLetterRow { export: row(sequence, length), attempts, died_ms: 9, replay: length % 2 == 0 }
+}
+
+/// Does `op` to both; every one of these is a single batch, but for trimming and withdrawing.
+fn write(store: &Store, model: &mut Model, op: &Op) {
+    match op {
+        Op::Commit(flows) => commit(store, model, flows),
+        Op::Trim(flow, below) => {
+            store.outbox().trim(FLOWS[*flow], *below).unwrap();
+            // By whole chunks: what is left below is for the store to say.
+            let left = read(store, FLOWS[*flow]);
+            let gone = |(name, sequence): &(String, u64)| {
+                name == FLOWS[*flow] && sequence < below && !left.contains_key(sequence)
+            };
+            model.exports.retain(|key, _| !gone(key));
+        }
+        Op::Withdraw(flow, sequences) => {
+            store.outbox().withdraw(FLOWS[*flow], sequences).unwrap();
+            let gone = |(name, sequence): &(String, u64)| {
+                name == FLOWS[*flow] && sequences.contains(sequence)
+            };
+            model.exports.retain(|key, _| !gone(key));
+        }
+        Op::Progress(flow, row) => {
+            store.progress().write(FLOWS[*flow], row).unwrap();
+            model.progress.insert(FLOWS[*flow].to_owned(), row.clone());
+        }
+        Op::Bury(flow, sequence, length) => {
+            let row = dead(*sequence, *length);
+            store.dead_letters().put(FLOWS[*flow], *sequence, &row).unwrap();
+            model.dead.insert((FLOWS[*flow].to_owned(), *sequence), row);
+        }
+        Op::Raise(flow, sequence) => {
+            let removed = store.dead_letters().remove(FLOWS[*flow], *sequence).unwrap();
+            let key = (FLOWS[*flow].to_owned(), *sequence);
+            assert_eq!(removed, model.dead.remove(&key).is_some());
+        }
+        Op::Sync | Op::Reopen | Op::Crash => unreachable!("no write"),
+    }
+}
+
+fn commit(store: &Store, model: &mut Model, flows: &[(u64, Vec<usize>); 2]) {
+    model.next += 3;
+    model.lane = Some(model.next * 2);
+    let lane = LaneMark { lane: "backfill".to_owned(), through: model.next * 2 };
+    let mut derived =
+        Derived { next: Offset::from_u64(model.next), flows: Vec::new(), lanes: vec![lane] };
+    for (flow, (gap, lengths)) in flows.iter().enumerate() {
+        let first_sequence = model.sequences[flow] + 1 + gap;
+        let rows: Vec<_> =
+            (first_sequence..).zip(lengths).map(|(seq, length)| row(seq, *length)).collect();
+        for (sequence, row) in (first_sequence..).zip(&rows) {
+            model.exports.insert((FLOWS[flow].to_owned(), sequence), row.clone());
+        }
+        model.sequences[flow] = first_sequence - 1 + rows.len() as u64;
+        derived.flows.push(FlowExports { dataflow: FLOWS[flow].to_owned(), first_sequence, rows });
+    }
+    store.outbox().commit(&derived).unwrap();
+}
+
+fn read(store: &Store, flow: &str) -> BTreeMap<u64, ExportRow> {
+    store.outbox().read(flow, 0, usize::MAX).unwrap().into_iter().collect()
+}
+
+/// What the store says, in the form of the model.
+fn observe(store: &Store) -> Model {
+    let mut seen = Model {
+        next: store.outbox().derived_next().as_u64(),
+        lane: store.outbox().lane("backfill"),
+        sequences: FLOWS.map(|flow| store.outbox().next_sequence(flow) - 1),
+        ..Model::default()
+    };
+    for flow in FLOWS {
+        let rows = read(store, flow);
+        assert_eq!(rows.is_empty(), store.outbox().stored_bytes(flow) == 0, "{flow}");
+        let named = rows.into_iter().map(|(sequence, row)| ((flow.to_owned(), sequence), row));
+        seen.exports.extend(named);
+        let count = seen.dead.len() as u64;
+        let listed = store.dead_letters().list(Some(flow), None, usize::MAX).unwrap();
+        seen.dead.extend(listed.into_iter().map(|(name, sequence, row)| ((name, sequence), row)));
+        assert_eq!(seen.dead.len() as u64 - count, store.dead_letters().count(flow), "{flow}");
+    }
+    for flow in store.progress().dataflows().unwrap() {
+        seen.progress.insert(flow.clone(), store.progress().read(&flow).unwrap());
+    }
+    let all = store.dead_letters().list(None, None, usize::MAX).unwrap();
+    assert!(
+        all.iter().map(|(name, seq, _)| (name, *seq)).eq(seen.dead.keys().map(|(n, s)| (n, *s)))
+    );
+    seen
+}
+
+/// The states a crash may lead to: the synced one, and that after each write since.
+struct History {
+    states: Vec<Model>,
+}
+
+impl History {
+    fn now(&self) -> &Model {
+        self.states.last().expect("there is always the synced one")
+    }
+
+    fn settle(&mut self) {
+        self.states.drain(..self.states.len() - 1);
+    }
+}
+
+fn apply(host: &mut Host, history: &mut History, op: &Op) -> Result<(), TestCaseError> {
+    match op {
+        Op::Sync => {
+            host.store().sync_state().unwrap();
+            history.settle();
+        }
+        Op::Reopen => {
+            host.reopen();
+            history.settle();
+        }
+        Op::Crash => {
+            host.crash();
+            let seen = observe(host.store());
+            let known = history.states.iter().any(|state| *state == seen);
+            prop_assert!(known, "none of {} states", history.states.len());
+            history.states = vec![seen];
+        }
+        op => {
+            let mut next = history.now().clone();
+            write(host.store(), &mut next, op);
+            history.states.push(next);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_state_matches_sorted_maps(ops in prop::collection::vec(op(), 1..40)) {
+        let mut host = Host::new(StoreOptions::default());
+        let mut history = History { states: vec![Model::default()] };
+        for op in &ops {
+            apply(&mut host, &mut history, op)?;
+            prop_assert!(observe(host.store()) == *history.now(), "after {:?}", op);
+        }
+    }
+}
+
+#[test]
+fn exports_are_read_by_whole_chunks_and_trimmed_by_them() {
+    let host = Host::new(StoreOptions::default());
+    let outbox = host.store().outbox();
+    let rows: Vec<_> = (1..=1_000).map(|sequence| row(sequence, 1_000)).collect();
+    let flow = FlowExports { dataflow: "to".to_owned(), first_sequence: 1, rows };
+    outbox.commit(&Derived { flows: vec![flow], ..Derived::default() }).unwrap();
+
+    let some = outbox.read("to", 100, 1).unwrap();
+    assert_eq!(some.first().map(|(sequence, _)| *sequence), Some(100));
+    assert!((1..200).contains(&some.len()), "{} exports for one byte", some.len());
+    let more = outbox.read("to", 1, 300_000).unwrap();
+    assert!((290..400).contains(&more.len()), "{} exports for 300 kB", more.len());
+    assert_eq!(outbox.read("to", 1_001, 1_000).unwrap(), []);
+    assert_eq!(outbox.read("other", 1, 1_000).unwrap(), []);
+
+    let before = outbox.stored_bytes("to");
+    outbox.trim("to", 501).unwrap();
+    let first = outbox.read("to", 0, 1).unwrap()[0].0;
+    assert!((402..=501).contains(&first), "{first} is the first left");
+    let after = outbox.stored_bytes("to");
+    assert!(after * 10 > before * 4 && after * 10 < before * 7, "{after} of {before} bytes");
+    outbox.trim("to", 1_001).unwrap();
+    assert_eq!((outbox.stored_bytes("to"), outbox.next_sequence("to")), (0, 1_001));
+}
+
+#[test]
+fn a_sequence_is_never_given_twice_and_the_log_never_derived_backwards() {
+    let host = Host::new(StoreOptions::default());
+    let derived = |next, first_sequence| {
+        let dataflow = "to".to_owned();
+        let flows = vec![FlowExports { dataflow, first_sequence, rows: vec![row(1, 9); 2] }];
+        Derived { next: Offset::from_u64(next), flows, lanes: Vec::new() }
+    };
+    // (what it shows, next offset, first sequence, taken, next sequence afterwards)
+    let cases = [
+        ("zero comes before the first", 10, 0, false, 1),
+        ("the first", 10, 1, true, 3),
+        ("again", 10, 2, false, 3),
+        ("backwards", 9, 3, false, 3),
+        ("the same offset, as for a backfill", 10, 3, true, 5),
+        ("a gap", 11, 9, true, 11),
+    ];
+    for (name, next, first, taken, sequence) in cases {
+        assert_eq!(host.store().outbox().commit(&derived(next, first)).is_ok(), taken, "{name}");
+        assert_eq!(host.store().outbox().next_sequence("to"), sequence, "{name}");
+    }
+}
+
+#[test]
+fn dead_letters_are_listed_page_by_page() {
+    let host = Host::new(StoreOptions::default());
+    let letters = host.store().dead_letters();
+    for (flow, sequence) in [("b", 1), ("a", 300), ("a", 2), ("a-", 5)] {
+        letters.put(flow, sequence, &dead(sequence, 100_000)).unwrap();
+    }
+    let page = |flow, after, limit| -> Vec<(String, u64)> {
+        let rows = letters.list(flow, after, limit).unwrap();
+        rows.into_iter().map(|(name, sequence, _)| (name, sequence)).collect()
+    };
+    let named = |keys: &[(&str, u64)]| -> Vec<(String, u64)> {
+        keys.iter().map(|(name, sequence)| ((*name).to_owned(), *sequence)).collect()
+    };
+    // (what it shows, dataflow, after, limit, listed)
+    let cases = [
+        ("all", None, None, 9, named(&[("a", 2), ("a", 300), ("a-", 5), ("b", 1)])),
+        ("the first page", None, None, 2, named(&[("a", 2), ("a", 300)])),
+        ("the next", None, Some(("a", 300)), 2, named(&[("a-", 5), ("b", 1)])),
+        ("behind the last", None, Some(("b", 1)), 2, named(&[])),
+        ("one dataflow", Some("a"), None, 9, named(&[("a", 2), ("a", 300)])),
+        ("one dataflow, next page", Some("a"), Some(("a", 2)), 9, named(&[("a", 300)])),
+        ("a page of another", Some("a"), Some(("b", 1)), 9, named(&[])),
+        ("an earlier page of another", Some("b"), Some(("a", 2)), 9, named(&[("b", 1)])),
+    ];
+    for (name, flow, after, limit, expected) in cases {
+        assert_eq!(page(flow, after, limit), expected, "{name}");
+    }
+}
