@@ -3,6 +3,7 @@
 pub mod backfill;
 pub mod clock;
 pub mod definitions;
+pub mod deliver;
 pub mod detect;
 pub mod identity;
 pub mod input;
@@ -10,4 +11,5 @@ pub mod json;
 pub mod payload;
 pub mod profile;
 pub mod record;
+pub mod secret;
 pub mod views;

@@ -1,0 +1,149 @@
+//! The storage that delivery needs, and what of it must be durable when.
+//!
+//! Delivery keeps a window of exports in memory; everything else is here, behind a trait, because
+//! there are two real implementations: the store, and the simulation's, which fails and restarts
+//! where it likes.
+//!
+//! Two rules make "at least once" true. An export is read only up to the sequence that delivery was
+//! told is durable, so that nothing is sent which a power cut could undo. And a dead letter is put
+//! *before* the progress that counts its export as done: a crash between the two repeats an attempt,
+//! and never loses an export.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+
+/// One export as delivery sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Number in its dataflow, from 1.
+    pub sequence: u64,
+    /// Whose it is: exports of one profile leave in order.
+    pub profile: ProfileKey,
+    /// Where in the log it came from; carried along for dead letters.
+    pub origin: Origin,
+    /// When the record behind it was accepted.
+    pub accepted: Timestamp,
+    /// The request body.
+    pub payload: Arc<[u8]>,
+}
+
+/// A profile under a merge policy: the unit of order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProfileKey {
+    /// Number of the merge policy.
+    pub policy: u32,
+    /// Id of the profile.
+    pub profile: u64,
+}
+
+/// The step that caused an export.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Log offset of the step.
+    pub offset: u64,
+    /// Which step at that offset.
+    pub step: u32,
+    /// Bit set of causes.
+    pub causes: u8,
+}
+
+/// How far a dataflow's delivery has come.
+///
+/// Done is everything below `watermark` and everything within `done`. What lies above and is not
+/// stored any more (withdrawn) needs no mention.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgressMark {
+    /// The lowest sequence that is not done; 0 and 1 both mean that nothing is.
+    pub watermark: u64,
+    /// Ranges done above the watermark, both ends included, ascending, not touching each other.
+    /// Ranges, because one export in a long backoff has hundreds of thousands done above it.
+    pub done: Vec<(u64, u64)>,
+    /// Exports that failed before and are not done, ascending by sequence.
+    pub attempted: Vec<Attempted>,
+    /// Wall times of request starts, ascending, for the rate limit over a restart. At most
+    /// [`STORED_STARTS_MAX`](super::rate::STORED_STARTS_MAX).
+    pub starts: Vec<Timestamp>,
+}
+
+impl ProgressMark {
+    /// Whether the export `sequence` was delivered, given up on or withdrawn.
+    pub fn is_done(&self, sequence: u64) -> bool {
+        let after = self.done.partition_point(|&(first, _)| first <= sequence);
+        sequence < self.watermark || after > 0 && sequence <= self.done[after - 1].1
+    }
+}
+
+/// An export that failed before, so that a restart does not give it new retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempted {
+    /// The export.
+    pub sequence: u64,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When the next one is due.
+    pub retry_at: Timestamp,
+}
+
+/// An export that was given up on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The export, payload included.
+    pub export: Export,
+    /// Every attempt known, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When it was given up on.
+    pub died: Timestamp,
+}
+
+/// One attempt that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The status answered, if there was an answer.
+    pub status: Option<u16>,
+    /// What went wrong, for people; no secrets.
+    pub error: String,
+    /// The first [`ANSWER_KEPT`](super::outcome::ANSWER_KEPT) bytes of the answer's body.
+    pub answer: Vec<u8>,
+}
+
+/// The store failed. Delivery stops (fail-stop) and reports this.
+#[derive(Debug, thiserror::Error)]
+#[error("delivery's storage failed")]
+pub struct BacklogError(#[from] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// Where a dataflow's exports, progress and dead letters are kept.
+///
+/// Calls for one dataflow come from one thread; calls for several dataflows come at once.
+pub trait Backlog: Send + Sync {
+    /// Exports of `dataflow` from `from` on, ascending: at least one if there is any, and no more
+    /// are added once their payloads reach `max_bytes`. Gaps are withdrawn exports. May return
+    /// exports that are not durable yet; the caller drops those.
+    fn read(
+        &self,
+        dataflow: &str,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Export>, BacklogError>;
+
+    /// The progress written last; the default for a dataflow that has none.
+    fn progress(&self, dataflow: &str) -> Result<ProgressMark, BacklogError>;
+
+    /// Writes progress. Durable on return, with everything put before. What lies below the
+    /// watermark may be trimmed.
+    fn write_progress(&self, dataflow: &str, mark: &ProgressMark) -> Result<(), BacklogError>;
+
+    /// Keeps a dead letter, in place of an earlier one of the same sequence. Need not be durable
+    /// before the next [`write_progress`](Self::write_progress) is.
+    fn put_dead_letter(&self, dataflow: &str, letter: &DeadLetter) -> Result<(), BacklogError>;
+
+    /// Exports of dead letters marked to be replayed as they are (`--payload original`), with
+    /// sequences from `from` on, ascending, at most `limit`.
+    fn replays(&self, dataflow: &str, from: u64, limit: usize)
+    -> Result<Vec<Export>, BacklogError>;
+
+    /// Forgets a dead letter whose replay was delivered.
+    fn remove_dead_letter(&self, dataflow: &str, sequence: u64) -> Result<(), BacklogError>;
+}

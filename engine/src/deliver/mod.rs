@@ -1,0 +1,17 @@
+//! Everything between "exports are durable in the outbox" and "the endpoint answered".
+//!
+//! One dispatcher a dataflow decides what is sent when : a state machine without
+//! threads or clock, fed by a worker thread that has both. Sender threads send what it hands out
+//! through a [`transport::Transport`]; how each request ended goes back to the dispatcher. Policies
+//! (retry, breaker, rate) are pure and take the time as an argument. The backlog is on
+//! disk ([`backlog::Backlog`]); memory holds a window of it.
+
+pub mod backlog;
+pub mod delivery;
+pub mod metrics;
+pub mod outcome;
+pub mod rate;
+pub mod request;
+pub mod settings;
+pub mod state;
+pub mod transport;

@@ -1,0 +1,26 @@
+//! How a request ended, typed all the way to the policy.
+
+use std::time::Duration;
+
+/// Bytes of an answer's body kept with a failed attempt.
+pub const ANSWER_KEPT: usize = 1024;
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer came, whole and in time.
+    Status {
+        /// The status code.
+        code: u16,
+        /// What `Retry-After` asked for, counted from the answer.
+        retry_after: Option<Duration>,
+        /// The beginning of the body, at most [`ANSWER_KEPT`] bytes.
+        answer: Vec<u8>,
+    },
+    /// No whole answer within the destination's timeout.
+    Timeout,
+    /// No connection, a broken one, or an answer that is no HTTP; a failing token endpoint too.
+    Connect(String),
+    /// The address that the endpoint's name resolved to is not allowed.
+    Refused(String),
+}
