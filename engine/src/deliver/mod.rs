@@ -6,12 +6,27 @@
 //! (retry, breaker, rate) are pure and take the time as an argument. The backlog is on
 //! disk ([`backlog::Backlog`]); memory holds a window of it.
 
+pub mod auth;
 pub mod backlog;
+pub mod breaker;
 pub mod delivery;
+pub mod dispatcher;
+pub mod export_id;
+mod failure;
+pub mod health;
+pub mod jitter;
 pub mod metrics;
 pub mod outcome;
+pub mod queue;
 pub mod rate;
 pub mod request;
+pub mod retry;
+pub mod retry_after;
+mod sender;
 pub mod settings;
+mod signature;
 pub mod state;
+pub mod tick;
 pub mod transport;
+pub mod window;
+mod worker;

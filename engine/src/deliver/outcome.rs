@@ -1,5 +1,6 @@
 //! How a request ended, typed all the way to the policy.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Bytes of an answer's body kept with a failed attempt.
@@ -23,4 +24,25 @@ pub enum Outcome {
     Connect(String),
     /// The address that the endpoint's name resolved to is not allowed.
     Refused(String),
+}
+
+impl Outcome {
+    /// The status, if there was an answer.
+    pub const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// For people: in the logs, with dead letters, when a drain gives up.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { code, .. } => write!(f, "status {code}"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Connect(error) | Self::Refused(error) => f.write_str(error),
+        }
+    }
 }

@@ -1,4 +1,163 @@
-//! How often requests start.
+//! How often requests start: never more than N in any second (`SPEC.md` §8).
+//!
+//! A token bucket would let 2 N through in the second after a rest. So each of the last N starts is
+//! remembered until it is a second old. Over a restart too: starts go with the progress. They cannot
+//! be written before each request, so what is written *while running* supposes the worst, a full
+//! window shortly after the write, and what is written at a stop tells the truth.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::{Moment, Timestamp};
 
 /// Request starts kept with the progress, for the rate limit over a restart.
 pub const STORED_STARTS_MAX: usize = 128;
+
+/// The second in "requests a second".
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// How long after progress was written requests may start that no later progress tells of: the
+/// interval of writing, and as much again for a slow disk.
+const UNWRITTEN_MS: i64 = 200;
+
+/// The last N request starts of one dataflow.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    limit: usize,
+    /// When each of the last `limit` starts is a second old.
+    free_at: VecDeque<Moment>,
+}
+
+impl Rate {
+    /// At most `limit` starts a second, none so far.
+    pub fn new(limit: u32) -> Self {
+        let limit = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
+        Self { limit, free_at: VecDeque::new() }
+    }
+
+    /// When the next request may start: `now` or earlier if at once.
+    pub fn next_start(&self) -> Moment {
+        if self.free_at.len() < self.limit { Moment::default() } else { self.free_at[0] }
+    }
+
+    /// A request starts.
+    pub fn start(&mut self, now: Moment) {
+        if self.free_at.len() == self.limit {
+            self.free_at.pop_front();
+        }
+        self.free_at.push_back(now.plus(WINDOW));
+    }
+
+    /// What to store at a stop: the starts of the last second, thinned so that each stored one
+    /// stands for the up to `limit / STORED_STARTS_MAX` before it.
+    pub fn starts(&self, now: Moment, wall: Timestamp) -> Vec<Timestamp> {
+        let stored = |at: &Moment| {
+            let age = WINDOW.saturating_sub(at.since(now));
+            wall.plus_millis(-i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+        };
+        let mut starts: Vec<Timestamp> =
+            self.free_at.iter().rev().step_by(self.thinning()).map(stored).collect();
+        starts.retain(|start| wall.as_millis() - start.as_millis() < 1_000);
+        starts.reverse();
+        starts
+    }
+
+    /// What to store while running: as if a full window started just after.
+    pub fn supposed_starts(&self, now: Moment, wall: Timestamp) -> Vec<Timestamp> {
+        match self.free_at.back() {
+            Some(&newest) if newest > now => {
+                vec![wall.plus_millis(UNWRITTEN_MS); self.limit.min(STORED_STARTS_MAX)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes over the starts that an earlier run stored.
+    ///
+    /// A wall clock that was set back makes the wait at most a second and [`UNWRITTEN_MS`] long.
+    pub fn restore(&mut self, starts: &[Timestamp], now: Moment, wall: Timestamp) {
+        for start in starts {
+            let ahead = start.as_millis().saturating_sub(wall.as_millis()).min(UNWRITTEN_MS);
+            let left = u64::try_from(ahead + 1_000).unwrap_or(0);
+            for _ in 0..self.thinning() {
+                self.start(now);
+                if let Some(last) = self.free_at.back_mut() {
+                    *last = now.plus(Duration::from_millis(left));
+                }
+            }
+        }
+    }
+
+    /// How many starts one stored start stands for.
+    fn thinning(&self) -> usize {
+        self.limit.div_ceil(STORED_STARTS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Rate, STORED_STARTS_MAX};
+    use crate::clock::{Moment, Timestamp};
+
+    const fn ms(ms: u64) -> Moment {
+        Moment::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn a_request_starts_only_a_second_after_the_nth_before_it() {
+        let mut rate = Rate::new(3);
+        // (now, when the next may start)
+        for (now, next) in
+            [(0, 0), (10, 0), (900, 0), (1_000, 1_000), (1_010, 1_010), (2_500, 1_900)]
+        {
+            assert_eq!(rate.next_start(), ms(next), "at {now}");
+            rate.start(ms(now));
+        }
+        assert_eq!(rate.next_start(), ms(2_000));
+    }
+
+    #[test]
+    fn no_second_holds_more_than_the_limit() {
+        let mut rate = Rate::new(7);
+        let mut starts = Vec::new();
+        let mut now = ms(0);
+        for _ in 0..200 {
+            now = now.max(rate.next_start());
+            rate.start(now);
+            starts.push(now);
+        }
+        for pair in starts.windows(8) {
+            assert!(pair[7].since(pair[0]) >= Duration::from_secs(1), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn a_stop_and_a_start_keep_the_limit() {
+        let wall = Timestamp::from_millis(1_000_000);
+        for limit in [1, 5, 128, 10_000] {
+            let mut before = Rate::new(limit);
+            for _ in 0..limit {
+                before.start(ms(5_000));
+            }
+            let stored = before.starts(ms(5_300), wall);
+            assert!(stored.len() <= STORED_STARTS_MAX, "{limit}");
+            let mut after = Rate::new(limit);
+            after.restore(&stored, ms(1), wall.plus_millis(100));
+            assert_eq!(after.next_start(), ms(601), "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_crash_supposes_a_full_window() {
+        let wall = Timestamp::from_millis(1_000_000);
+        let mut before = Rate::new(5);
+        before.start(ms(5_000));
+        let stored = before.supposed_starts(ms(5_010), wall);
+        let mut after = Rate::new(5);
+        after.restore(&stored, ms(0), wall.plus_millis(300));
+        assert_eq!(after.next_start(), ms(900));
+        assert!(before.supposed_starts(ms(6_000), wall).is_empty(), "nothing started lately");
+    }
+}

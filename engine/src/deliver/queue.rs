@@ -1,0 +1,404 @@
+//! The exports of one dataflow that were read and are not done, in the order they may leave.
+//!
+//! Each profile has a *lane*: its open exports in sequence order. Only the first of a lane may be
+//! sent; the others are blocked until it is done. So a parked export holds back its own profile and
+//! no other. Of the exports that may be sent, the oldest leaves first.
+//!
+//! Memory: an open export costs some hundred bytes; payloads are kept only within
+//! [`PAYLOAD_BYTES_MAX`] and read again when an export without one is due.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::backlog::{Attempt, Export, ProfileKey};
+use super::health::Role;
+use crate::clock::Moment;
+
+/// Open exports of a dataflow in memory. Past it nothing more is read, and profiles wait that would
+/// not have to; a smaller window would let one busy parked profile stop all others.
+pub const OPEN_MAX: usize = 128 * 1024;
+
+/// Payloads of a dataflow in memory, those in flight aside.
+pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of answers of failed attempts in memory; past it attempts keep only their status.
+pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Where an open export stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// An earlier export of its profile is not done.
+    Blocked,
+    /// It may be sent.
+    Ready,
+    /// A request is open.
+    InFlight(Role),
+    /// As before, but the profile was erased: whatever comes back, it is done.
+    Withdrawn(Role),
+    /// It waits for its retry.
+    Parked,
+}
+
+/// Whether an export comes from the backlog or from the dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It is numbered above the watermark, and progress tells when it is done.
+    Live,
+    /// It was given up on and is sent again.
+    Replay,
+}
+
+#[derive(Debug)]
+struct Slot {
+    profile: ProfileKey,
+    kind: Kind,
+    stage: Stage,
+}
+
+/// What happened to an export before.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Attempts of an earlier run, of which only the number is known.
+    pub earlier: u32,
+    /// Attempts of this run.
+    pub attempts: Vec<Attempt>,
+    /// When the next attempt is due.
+    pub due: Option<Moment>,
+    /// Whether the token was renewed for the attempt that comes next.
+    pub renewed: bool,
+}
+
+impl History {
+    /// Attempts so far.
+    pub fn count(&self) -> u32 {
+        self.earlier.saturating_add(u32::try_from(self.attempts.len()).unwrap_or(u32::MAX))
+    }
+}
+
+/// An export whose request ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Whether it was a probe.
+    pub role: Role,
+    /// Where it came from.
+    pub kind: Kind,
+    /// Whether its profile was erased meanwhile.
+    pub withdrawn: bool,
+}
+
+/// Open exports in lanes.
+#[derive(Debug, Default)]
+pub struct Queue {
+    slots: BTreeMap<u64, Slot>,
+    lanes: HashMap<ProfileKey, VecDeque<u64>, foldhash::fast::RandomState>,
+    ready: BTreeSet<u64>,
+    parked: BinaryHeap<Reverse<(Moment, u64)>>,
+    parked_count: usize,
+    payloads: HashMap<u64, Arc<Export>, foldhash::fast::RandomState>,
+    payload_bytes: usize,
+    histories: HashMap<u64, History, foldhash::fast::RandomState>,
+    answer_bytes: usize,
+    in_flight: usize,
+    replays: usize,
+}
+
+impl Queue {
+    /// Open exports.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Requests open.
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Exports that wait for their retry.
+    pub const fn parked(&self) -> usize {
+        self.parked_count
+    }
+
+    /// Open replays.
+    pub const fn replays(&self) -> usize {
+        self.replays
+    }
+
+    /// Exports that may be sent.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Bytes of payloads held, those in flight included.
+    pub const fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// Whether `sequence` is open.
+    pub fn contains(&self, sequence: u64) -> bool {
+        self.slots.contains_key(&sequence)
+    }
+
+    /// Open exports from the backlog, ascending.
+    pub fn live(&self) -> impl Iterator<Item = u64> {
+        let live = self.slots.iter().filter(|(_, slot)| slot.kind == Kind::Live);
+        live.map(|(&sequence, _)| sequence)
+    }
+
+    /// What happened before to open exports from the backlog, in no order.
+    pub fn live_histories(&self) -> impl Iterator<Item = (u64, &History)> {
+        let live = |sequence: &&u64| self.slots[*sequence].kind == Kind::Live;
+        let sequences = self.histories.keys().filter(live);
+        sequences.map(|&sequence| (sequence, &self.histories[&sequence]))
+    }
+
+    /// Adds an export from the backlog, behind the others of its profile.
+    pub fn push(&mut self, export: Export, history: Option<History>) {
+        let (sequence, profile) = (export.sequence, export.profile);
+        self.insert(export, Kind::Live, history);
+        let lane = self.lanes.entry(profile).or_default();
+        lane.push_back(sequence);
+        if lane.len() == 1 {
+            self.promote(sequence);
+        }
+    }
+
+    /// Adds a dead letter's export, in front of what its profile has not sent yet.
+    pub fn push_replay(&mut self, export: Export) {
+        let (sequence, profile) = (export.sequence, export.profile);
+        self.insert(export, Kind::Replay, None);
+        self.replays += 1;
+        let lane = self.lanes.entry(profile).or_default();
+        let head = lane.front().copied();
+        let is_out = |slot: &Slot| matches!(slot.stage, Stage::InFlight(_) | Stage::Withdrawn(_));
+        let fixed = usize::from(head.is_some_and(|head| is_out(&self.slots[&head])));
+        let behind = lane.iter().skip(fixed).position(|&other| other > sequence);
+        let index = behind.map_or(lane.len(), |behind| fixed + behind);
+        lane.insert(index, sequence);
+        if index == 0 {
+            if let Some(head) = head {
+                self.demote(head);
+            }
+            self.promote(sequence);
+        }
+    }
+
+    /// The waiting exports of `profile` that a newer one replaces; they are not open any more.
+    pub fn collapse(&mut self, profile: ProfileKey) -> u64 {
+        let waiting: Vec<u64> = self.lane(profile).filter(|&s| self.is_waiting_live(s)).collect();
+        for &sequence in &waiting {
+            self.remove(sequence);
+        }
+        waiting.len() as u64
+    }
+
+    /// Moves parked exports that are due at `now` to those that may be sent.
+    pub fn unpark(&mut self, now: Moment) {
+        while let Some(&Reverse((due, sequence))) = self.parked.peek() {
+            let current = self.is_parked_until(due, sequence);
+            if current && due > now {
+                return;
+            }
+            self.parked.pop();
+            if current {
+                self.parked_count -= 1;
+                self.set_ready(sequence);
+            }
+        }
+    }
+
+    /// When the next parked export is due. Call [`Self::unpark`] first.
+    pub fn next_due(&self) -> Option<Moment> {
+        self.parked.peek().map(|&Reverse((due, _))| due)
+    }
+
+    /// Where the open export `sequence` came from.
+    pub fn kind(&self, sequence: u64) -> Kind {
+        self.slots[&sequence].kind
+    }
+
+    /// What happened before to `sequence`, if anything did.
+    pub fn history_of(&self, sequence: u64) -> Option<&History> {
+        self.histories.get(&sequence)
+    }
+
+    /// The oldest export that may be sent.
+    pub fn first_ready(&self) -> Option<u64> {
+        self.ready.first().copied()
+    }
+
+    /// The payload of `sequence`, if it is in memory.
+    pub fn payload(&self, sequence: u64) -> Option<&Arc<Export>> {
+        self.payloads.get(&sequence)
+    }
+
+    /// Keeps the payload of an open export, if it lacks one and there is room or `must`.
+    pub fn keep_payload(&mut self, export: Export, room: Room) {
+        let Some(slot) = self.slots.get(&export.sequence) else { return };
+        let limit = match (room, slot.stage) {
+            (Room::Made, _) => usize::MAX,
+            (Room::Found, Stage::Ready) => PAYLOAD_BYTES_MAX,
+            // What is blocked must not take the room of what could be sent.
+            (Room::Found, Stage::Blocked) => PAYLOAD_BYTES_MAX / 2,
+            (Room::Found, _) => return,
+        };
+        let bytes = export.payload.len();
+        if self.payload_bytes + bytes <= limit && !self.payloads.contains_key(&export.sequence) {
+            self.payload_bytes += bytes;
+            self.payloads.insert(export.sequence, Arc::new(export));
+        }
+    }
+
+    /// A request for `sequence`, which may be sent, starts.
+    pub fn start(&mut self, sequence: u64, role: Role) {
+        self.ready.remove(&sequence);
+        self.in_flight += 1;
+        self.slot(sequence).stage = Stage::InFlight(role);
+    }
+
+    /// The request for `sequence` ended; it must be followed by [`Self::remove`], [`Self::park`]
+    /// or [`Self::put_back`].
+    pub fn end(&mut self, sequence: u64) -> Ended {
+        self.in_flight -= 1;
+        let slot = self.slot(sequence);
+        let (role, withdrawn) = match slot.stage {
+            Stage::InFlight(role) => (role, false),
+            Stage::Withdrawn(role) => (role, true),
+            stage => unreachable!("export {sequence} ended while {stage:?}"),
+        };
+        slot.stage = Stage::Blocked;
+        Ended { role, kind: slot.kind, withdrawn }
+    }
+
+    /// It may be sent again at once.
+    pub fn put_back(&mut self, sequence: u64) {
+        self.set_ready(sequence);
+    }
+
+    /// It is sent again at `due`. Its payload is let go.
+    pub fn park(&mut self, sequence: u64, due: Moment) {
+        self.history(sequence).due = Some(due);
+        self.promote(sequence);
+    }
+
+    /// What happened before to `sequence`, made if there is nothing yet.
+    pub fn history(&mut self, sequence: u64) -> &mut History {
+        self.histories.entry(sequence).or_default()
+    }
+
+    /// Remembers a failed attempt of `sequence`.
+    pub fn failed(&mut self, sequence: u64, mut attempt: Attempt) {
+        if self.answer_bytes + attempt.answer.len() > ANSWER_BYTES_MAX {
+            attempt.answer = Vec::new();
+        }
+        self.answer_bytes += attempt.answer.len();
+        let history = self.history(sequence);
+        history.renewed = false;
+        history.due = None;
+        history.attempts.push(attempt);
+    }
+
+    /// It is done; the next export of its profile may be sent.
+    pub fn remove(&mut self, sequence: u64) {
+        let Some(slot) = self.slots.remove(&sequence) else { return };
+        self.ready.remove(&sequence);
+        self.parked_count -= usize::from(slot.stage == Stage::Parked);
+        self.replays -= usize::from(slot.kind == Kind::Replay);
+        self.drop_payload(sequence);
+        if let Some(history) = self.histories.remove(&sequence) {
+            self.answer_bytes -= history.attempts.iter().map(|a| a.answer.len()).sum::<usize>();
+        }
+        let lane = self.lanes.get_mut(&slot.profile).expect("an open export is in its lane");
+        let was_head = lane.front() == Some(&sequence);
+        lane.retain(|&other| other != sequence);
+        match (was_head, lane.front().copied()) {
+            (_, None) => drop(self.lanes.remove(&slot.profile)),
+            (true, Some(next)) => self.promote(next),
+            (false, Some(_)) => {}
+        }
+    }
+
+    /// Drops what `profile` has waiting; a request in flight is done when it ends.
+    pub fn withdraw(&mut self, profile: ProfileKey) {
+        let lane: Vec<u64> = self.lane(profile).collect();
+        for sequence in lane.into_iter().rev() {
+            let slot = self.slot(sequence);
+            match slot.stage {
+                Stage::InFlight(role) => slot.stage = Stage::Withdrawn(role),
+                Stage::Withdrawn(_) => {}
+                Stage::Blocked | Stage::Ready | Stage::Parked => self.remove(sequence),
+            }
+        }
+    }
+
+    fn insert(&mut self, export: Export, kind: Kind, history: Option<History>) {
+        let (sequence, profile) = (export.sequence, export.profile);
+        let slot = Slot { profile, kind, stage: Stage::Blocked };
+        let before = self.slots.insert(sequence, slot);
+        debug_assert!(before.is_none(), "export {sequence} is added once");
+        if let Some(history) = history {
+            self.histories.insert(sequence, history);
+        }
+        self.keep_payload(export, Room::Found);
+    }
+
+    /// The first of a lane becomes ready, or parked if it has to wait still.
+    fn promote(&mut self, sequence: u64) {
+        let due = self.histories.get(&sequence).and_then(|history| history.due);
+        let Some(due) = due else { return self.set_ready(sequence) };
+        self.slot(sequence).stage = Stage::Parked;
+        self.parked.push(Reverse((due, sequence)));
+        self.parked_count += 1;
+        self.drop_payload(sequence);
+    }
+
+    /// The first of a lane is so no more.
+    fn demote(&mut self, sequence: u64) {
+        self.ready.remove(&sequence);
+        let slot = self.slot(sequence);
+        let was_parked = slot.stage == Stage::Parked;
+        slot.stage = Stage::Blocked;
+        self.parked_count -= usize::from(was_parked);
+    }
+
+    fn set_ready(&mut self, sequence: u64) {
+        self.slot(sequence).stage = Stage::Ready;
+        self.ready.insert(sequence);
+    }
+
+    fn slot(&mut self, sequence: u64) -> &mut Slot {
+        self.slots.get_mut(&sequence).expect("the export is open")
+    }
+
+    fn lane(&self, profile: ProfileKey) -> impl Iterator<Item = u64> {
+        self.lanes.get(&profile).into_iter().flatten().copied()
+    }
+
+    fn is_waiting_live(&self, sequence: u64) -> bool {
+        let slot = &self.slots[&sequence];
+        let is_waiting = matches!(slot.stage, Stage::Blocked | Stage::Ready | Stage::Parked);
+        is_waiting && slot.kind == Kind::Live
+    }
+
+    fn is_parked_until(&self, due: Moment, sequence: u64) -> bool {
+        let is_parked = self.slots.get(&sequence).is_some_and(|slot| slot.stage == Stage::Parked);
+        is_parked && self.histories.get(&sequence).and_then(|history| history.due) == Some(due)
+    }
+
+    fn drop_payload(&mut self, sequence: u64) {
+        if let Some(export) = self.payloads.remove(&sequence) {
+            self.payload_bytes -= export.payload.len();
+        }
+    }
+}
+
+/// On what ground a payload is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// If there is room left.
+    Found,
+    /// In any case: it is sent next.
+    Made,
+}

@@ -1,0 +1,197 @@
+//! The HTTP client of one peer, every setting of it set, and its errors as outcomes.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method, Uri};
+use ureq::Agent;
+use ureq::config::{AutoHeaderValue, Config};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::transport::{Connector, RustlsConnector};
+use url::Url;
+
+use super::resolver::{AddressRefused, CachingResolver};
+use super::socket::{BUFFER_BYTES, Stale, TcpConnector};
+use crate::clock::Clock;
+use crate::deliver::outcome::Outcome;
+use crate::deliver::retry_after;
+use crate::deliver::settings::{DestinationSettings, Reach};
+
+/// Bytes of an answer's body that are read; a longer one costs the connection.
+const BODY_READ_MAX: u64 = 64 * 1024;
+
+/// How long a connection may rest before it is closed from our side. Servers close theirs after
+/// five seconds and more; a request sent into that moment would be a failed attempt.
+const IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// Connections that were closed unnoticed and are replaced for one request, before the next one is
+/// its failure.
+const STALE_MAX: usize = 3;
+
+/// Whom the client talks to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Peer<'a> {
+    /// The destination's endpoint, which may want to see a client certificate.
+    Endpoint,
+    /// The token endpoint, which may not.
+    TokenEndpoint(&'a Url),
+}
+
+/// Posts to one peer, over connections it keeps.
+pub(super) struct HttpClient {
+    agent: Agent,
+    clock: Arc<dyn Clock>,
+}
+
+impl HttpClient {
+    /// Reads certificates and checks the peer's URL.
+    pub(super) fn new(
+        settings: &DestinationSettings,
+        peer: Peer<'_>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
+        let url = match peer {
+            Peer::Endpoint => &settings.endpoint,
+            Peer::TokenEndpoint(url) => url,
+        };
+        check_scheme(url, settings.reach)?;
+        let connector =
+            ().chain(TcpConnector { source_address: settings.source_address })
+                .chain(RustlsConnector::default());
+        let resolver = CachingResolver::new(settings.reach, Arc::clone(&clock));
+        let agent = Agent::with_parts(config(settings, tls(settings, peer)?), connector, resolver);
+        Ok(Self { agent, clock })
+    }
+
+    /// Posts `body` and keeps the first `keep` bytes of the answer's.
+    pub(super) fn post(&self, uri: &Uri, headers: HeaderMap, body: &[u8], keep: usize) -> Outcome {
+        let mut request = http::Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers;
+        for _ in 0..STALE_MAX {
+            match self.exchange(request.clone(), keep) {
+                Err(error) if is_caused_by::<Stale>(&error) => {}
+                ended => return ended.unwrap_or_else(|error| outcome(&error)),
+            }
+        }
+        self.exchange(request, keep).unwrap_or_else(|error| outcome(&error))
+    }
+
+    /// Ends open requests and lets no other start.
+    pub(super) fn abort(&self) {
+        self.agent.clone().shutdown();
+    }
+
+    fn exchange(&self, request: http::Request<&[u8]>, keep: usize) -> Result<Outcome, ureq::Error> {
+        let response = self.agent.run(request)?;
+        let now = self.clock.now();
+        let code = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| retry_after::parse(value, now));
+        let mut reader = response.into_body().into_reader().take(BODY_READ_MAX);
+        let mut answer = Vec::new();
+        (&mut reader).take(keep as u64).read_to_end(&mut answer)?;
+        io::copy(&mut reader, &mut io::sink())?;
+        Ok(Outcome::Status { code, retry_after, answer })
+    }
+}
+
+impl std::fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// Whether `url` may be requested without asking its host first.
+fn check_scheme(url: &Url, reach: Reach) -> Result<(), String> {
+    let is_own = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(_)) => false,
+        None => return Err("the URL names no host".to_owned()),
+    };
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if is_own || reach.allow_insecure => Ok(()),
+        "http" => Err("http:// needs allow_insecure = true".to_owned()),
+        other => Err(format!("{other}:// is not supported")),
+    }
+}
+
+fn config(settings: &DestinationSettings, tls: TlsConfig) -> Config {
+    Agent::config_builder()
+        .timeout_global(Some(settings.timeout))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent(AutoHeaderValue::None)
+        .accept(AutoHeaderValue::None)
+        .accept_encoding(AutoHeaderValue::None)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .max_response_header_size(BUFFER_BYTES)
+        .max_idle_connections(settings.max_in_flight.saturating_mul(FLOWS_PER_DESTINATION))
+        .max_idle_connections_per_host(settings.max_in_flight.saturating_mul(FLOWS_PER_DESTINATION))
+        .max_idle_age(IDLE_MAX)
+        .tls_config(tls)
+        .build()
+}
+
+/// Dataflows of one destination whose connections may all rest at once.
+const FLOWS_PER_DESTINATION: usize = 4;
+
+fn tls(settings: &DestinationSettings, peer: Peer<'_>) -> Result<TlsConfig, String> {
+    let mut builder = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
+    if let Some(path) = &settings.ca_file {
+        builder = builder.root_certs(RootCerts::new_with_certs(&certificates(path)?));
+    }
+    let pair = (&settings.client_cert, &settings.client_key, peer);
+    if let (Some(chain), Some(key), Peer::Endpoint) = pair {
+        let key = PrivateKey::from_pem(&read(key)?)
+            .map_err(|error| format!("{}: {error}", key.display()))?;
+        let certificate = ClientCert::new_with_certs(&certificates(chain)?, key);
+        builder = builder.client_cert(Some(certificate));
+    }
+    Ok(builder.build())
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let mut found = Vec::new();
+    for item in parse_pem(&read(path)?) {
+        if let PemItem::Certificate(certificate) =
+            item.map_err(|error| format!("{}: {error}", path.display()))?
+        {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("{} holds no certificate", path.display()));
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// What an error of the client means for the export.
+fn outcome(error: &ureq::Error) -> Outcome {
+    match error {
+        ureq::Error::Timeout(_) => Outcome::Timeout,
+        ureq::Error::Io(error) => Outcome::Connect(error.to_string()),
+        _ if is_caused_by::<AddressRefused>(error) => Outcome::Refused(error.to_string()),
+        _ => Outcome::Connect(error.to_string()),
+    }
+}
+
+fn is_caused_by<T: Error + 'static>(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Other(inner) if inner.is::<T>())
+}

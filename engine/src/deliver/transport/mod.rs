@@ -1,0 +1,103 @@
+//! Requests over the network: the only place that names the HTTP client.
+//!
+//! The client as it comes starts a thread for each request, writes header and body apart, follows
+//! redirects and keeps three connections. So it gets its own [`resolver`], its own [`socket`], and
+//! every setting set ([`client`]). [`HttpTransport`] adds the authentication.
+
+mod address;
+mod client;
+mod resolver;
+mod socket;
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+
+use self::client::HttpClient;
+use super::auth::{Auth, AuthError, TokenEndpoint};
+use super::outcome::{ANSWER_KEPT, Outcome};
+use super::request::{Request, uri};
+use super::settings::{AuthSettings, DestinationSettings};
+use crate::clock::Clock;
+
+/// Sends one request and waits for its end.
+///
+/// Called from many threads at once. The simulation's implementation answers from a script.
+pub trait Transport: Send + Sync {
+    /// Sends `request`; blocks for at most the destination's timeout, and that of a token request.
+    fn send(&self, request: &Request) -> Outcome;
+
+    /// Ends the requests that are open, and lets no other start.
+    fn abort(&self) {}
+}
+
+/// Bytes of a token endpoint's answer that are read; a token with its claims is a few thousand.
+const TOKEN_ANSWER_MAX: usize = 64 * 1024;
+
+/// A destination over HTTP.
+#[derive(Debug)]
+pub struct HttpTransport {
+    client: HttpClient,
+    auth: Auth,
+}
+
+impl HttpTransport {
+    /// Checks what can be checked without the network and reads certificates.
+    ///
+    /// An error says what is wrong with the settings.
+    pub fn new(settings: &DestinationSettings, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let client = HttpClient::new(settings, client::Peer::Endpoint, Arc::clone(&clock))?;
+        let endpoint = match &settings.auth {
+            AuthSettings::None | AuthSettings::Bearer { .. } => None,
+            AuthSettings::ClientCredentials { client, .. }
+            | AuthSettings::Password { client, .. } => {
+                let peer = client::Peer::TokenEndpoint(&client.token_url);
+                let http = HttpClient::new(settings, peer, Arc::clone(&clock))?;
+                Some(HttpTokenEndpoint { client: http, uri: uri(&client.token_url)? })
+            }
+        };
+        let endpoint = endpoint.map(|endpoint| Arc::new(endpoint) as Arc<dyn TokenEndpoint>);
+        let auth = Auth::new(&settings.auth, endpoint, clock)?;
+        Ok(Self { client, auth })
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, request: &Request) -> Outcome {
+        let authorization = match self.auth.authorization() {
+            Ok(authorization) => authorization,
+            Err(AuthError(error)) => return Outcome::Connect(error),
+        };
+        let mut headers = request.headers.clone();
+        if let Some(authorization) = &authorization {
+            headers.insert(AUTHORIZATION, authorization.value.clone());
+        }
+        let outcome = self.client.post(&request.uri, headers, &request.body, ANSWER_KEPT);
+        if let (Outcome::Status { code: 401, .. }, Some(authorization)) = (&outcome, authorization)
+        {
+            self.auth.refused(&authorization);
+        }
+        outcome
+    }
+
+    fn abort(&self) {
+        self.client.abort();
+        self.auth.abort();
+    }
+}
+
+#[derive(Debug)]
+struct HttpTokenEndpoint {
+    client: HttpClient,
+    uri: http::Uri,
+}
+
+impl TokenEndpoint for HttpTokenEndpoint {
+    fn post(&self, headers: http::HeaderMap, form: &str) -> Outcome {
+        self.client.post(&self.uri, headers, form.as_bytes(), TOKEN_ANSWER_MAX)
+    }
+
+    fn abort(&self) {
+        self.client.abort();
+    }
+}
