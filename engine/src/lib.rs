@@ -2,6 +2,7 @@
 
 pub mod backfill;
 pub mod clock;
+pub mod config;
 pub mod definitions;
 pub mod deliver;
 pub mod detect;
