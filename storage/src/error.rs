@@ -34,6 +34,12 @@ pub enum StorageError {
         /// What the database said.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The database below cannot read, or what it reads fails its checksum.
+    #[error("cannot read from the database")]
+    Read {
+        /// What the database said.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A write or sync was refused by the fault hook of a test.
     #[error("injected fault")]
     Fault(#[source] io::Error),

@@ -19,7 +19,7 @@ use crate::chunk::{self, Chunk, EntryKind, PackedChunk, Totals};
 use crate::fail_stop::FailStop;
 use crate::log_reader::LogReader;
 use crate::shelf::Shelf;
-use crate::{Compression, Offset, StorageError, StoreOptions};
+use crate::{Compression, Offset, StorageError};
 
 /// The append-only sequence of entries.
 pub struct EventLog {
@@ -53,7 +53,7 @@ pub struct LogStats {
 impl EventLog {
     pub(crate) fn open(
         dir: &Path,
-        options: &StoreOptions,
+        (compression, segment_bytes): (Compression, u64),
         fail_stop: &Arc<FailStop>,
     ) -> Result<Self, StorageError> {
         let shelf = Shelf::open(dir, fail_stop)?;
@@ -62,8 +62,8 @@ impl EventLog {
             shelf: Arc::new(shelf),
             appending: Mutex::new(totals),
             next: AtomicU64::new(next.as_u64()),
-            compression: options.compression,
-            segment_bytes: options.segment_bytes,
+            compression,
+            segment_bytes,
         })
     }
 

@@ -22,7 +22,8 @@ const AHEAD_BYTES: usize = 8 << 20;
 
 /// The chunks of a log from an offset on, in order and without gaps.
 ///
-/// It ends where the log ended when it was made, or after the first error.
+/// It ends where the log ended when it was made, or after the first error. It keeps the segment that
+/// it reads open, so drop it before opening the same data directory again.
 pub struct LogReader {
     shelf: Arc<Shelf>,
     /// Where the next chunk must start.

@@ -34,7 +34,7 @@ impl Meta {
                 .map_err(|_| StorageError::corrupt("the log id", "it is not 16 bytes long"))?;
         } else {
             meta.log_id = random()?;
-            meta.put(LOG_ID, &meta.log_id)?;
+            meta.write(LOG_ID, &meta.log_id)?;
             state.sync()?;
         }
         Ok(meta)
@@ -53,7 +53,16 @@ impl Meta {
     }
 
     /// Puts a value under a name; visible on return, durable after a sync of the state.
+    ///
+    /// The name `log_id` is taken: what it names never changes.
     pub fn put(&self, name: &str, value: &[u8]) -> Result<(), StorageError> {
+        if name == LOG_ID {
+            return Err(StorageError::refused("the log id never changes"));
+        }
+        self.write(name, value)
+    }
+
+    fn write(&self, name: &str, value: &[u8]) -> Result<(), StorageError> {
         let trees = self.state.trees()?;
         let mut batch = Batch::default();
         parts::replace(&trees.meta, &mut batch, &keys::plain(name)?, value)?;

@@ -158,9 +158,9 @@ impl Iterator for Scan {
     }
 }
 
-/// What a read that fails below is reported as: the database verifies what it reads.
+/// What a read that fails below is reported as.
 pub(crate) fn cannot_read(error: sled::Error) -> StorageError {
-    StorageError::Corrupt { what: "the database", detail: error.to_string() }
+    StorageError::Read { source: Box::new(error) }
 }
 
 fn count(value: &[u8]) -> u16 {

@@ -27,11 +27,12 @@ impl Store {
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StorageError> {
         directory::create_private(dir)?;
         let lock = directory::lock(dir)?;
-        let fail_stop = Arc::new(FailStop::new(options.faults.clone()));
+        let StoreOptions { faults, compression, segment_bytes } = options;
+        let fail_stop = Arc::new(FailStop::new(faults));
         let state = Arc::new(State::open(&dir.join("state"), &fail_stop)?);
         Ok(Self {
-            log: EventLog::open(&dir.join("log"), &options, &fail_stop)?,
-            outbox: Outbox::open(&state, options.compression)?,
+            log: EventLog::open(&dir.join("log"), (compression, segment_bytes), &fail_stop)?,
+            outbox: Outbox::open(&state, compression)?,
             progress: Progress::new(&state),
             dead_letters: DeadLetters::open(&state)?,
             meta: Meta::open(&state)?,

@@ -34,6 +34,7 @@ fn the_log_id_is_drawn_once() {
     let mut host = Host::new(StoreOptions::default());
     let id = host.store().meta().log_id();
     assert_ne!(id, Host::new(StoreOptions::default()).store().meta().log_id());
+    assert!(host.store().meta().put("log_id", &[0; 16]).is_err());
     host.crash();
     assert_eq!(host.store().meta().log_id(), id);
 }

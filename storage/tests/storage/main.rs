@@ -1,6 +1,8 @@
 //! The storage crate from outside, as the engine uses it: with restarts, faults, kills and power cuts
 //! among the operations. One binary, one file a behaviour.
 
+#![expect(clippy::unwrap_used, reason = "all of this is tests, helpers included")]
+
 mod support;
 
 mod event_log;

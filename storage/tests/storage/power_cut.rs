@@ -42,7 +42,7 @@ fn a_power_cut_loses_nothing_acknowledged() {
         let acks = writer.kill();
         drop(mounted);
         let mounted = Mount::new(&copy, dir.path().join("after"));
-        check(&mounted.at.join("data"), acks);
+        check(&mounted.at.join("data"), acks, 0);
         writeln!(err, "power cut: {acks:?} survived").unwrap();
     }
 }

@@ -83,7 +83,12 @@ fn dead(sequence: u64, length: usize) -> DeadLetterRow {
     let answer = noise(sequence, 1024);
     let attempt = AttemptRow { at_ms: 5, status: Some(503), error: "busy".to_owned(), answer };
     let attempts = vec![attempt; 3];
-    DeadLetterRow { export: row(sequence, length), attempts, died_ms: 9, replay: length % 2 == 0 }
+    DeadLetterRow {
+        export: row(sequence, length),
+        attempts,
+        died_ms: 9,
+        replay: length.is_multiple_of(2),
+    }
 }
 
 /// Does `op` to both; every one of these is a single batch, but for trimming and withdrawing.
@@ -203,7 +208,7 @@ fn apply(host: &mut Host, history: &mut History, op: &Op) -> Result<(), TestCase
         Op::Crash => {
             host.crash();
             let seen = observe(host.store());
-            let known = history.states.iter().any(|state| *state == seen);
+            let known = history.states.contains(&seen);
             prop_assert!(known, "none of {} states", history.states.len());
             history.states = vec![seen];
         }

@@ -154,13 +154,14 @@ impl Writer {
     }
 }
 
-/// Opens what a writer has left, and checks that it is what was acknowledged, or more.
-pub(crate) fn check(dir: &Path, acks: Acks) {
+/// Opens what a writer has left, and checks that it is what was acknowledged, or more; entries from
+/// `from` on, which must start a chunk. Returns how many entries there are.
+pub(crate) fn check(dir: &Path, acks: Acks, from: u64) -> u64 {
     let store = Store::open(dir, options()).unwrap();
     let next = store.log().next_offset().as_u64();
     assert!(next >= acks.log, "{next} entries, {acks:?}");
-    let mut expected = 0;
-    for chunk in store.log().read(Offset::START) {
+    let mut expected = from;
+    for chunk in store.log().read(Offset::from_u64(from)) {
         for (offset, _, bytes) in chunk.unwrap().iter() {
             assert_eq!(offset.as_u64(), expected);
             assert!(bytes == record(expected), "entry {expected}");
@@ -184,4 +185,5 @@ pub(crate) fn check(dir: &Path, acks: Acks) {
     let kept = derived.saturating_sub(100).max(1);
     let rows = store.outbox().read("to", kept, usize::MAX).unwrap();
     assert!(rows.iter().map(|(sequence, _)| *sequence).eq(kept..=derived));
+    next
 }
