@@ -1,7 +1,8 @@
 //! Which exports are done, one row a dataflow.
 //!
 //! A row is written every 100 ms or so while a dataflow delivers, so it must be small: everything
-//! below a watermark is done, and above it a set of those that overtook the slow ones.
+//! below a watermark is done, and above it ranges of those that overtook the slow ones: one export
+//! in a long backoff may have hundreds of thousands done above it.
 //!
 //! A dead letter must be written **before** the row that counts its export as done. Both lie in the
 //! same database, which keeps a prefix of the writes, so a crash then never loses the export: either
@@ -23,8 +24,9 @@ const WHAT: &str = "a progress row";
 pub struct ProgressRow {
     /// Every sequence below this one is done.
     pub watermark: u64,
-    /// Sequences from the watermark on that are done, ascending.
-    pub done: Vec<u64>,
+    /// Ranges of sequences from the watermark on that are done, both ends included, ascending and not
+    /// touching each other.
+    pub done: Vec<(u64, u64)>,
     /// Wall times of the newest request starts, for a rate limit that holds over restarts.
     pub last_starts_ms: Vec<i64>,
     /// Exports that were tried and not done: sequence, attempts so far, time of the next.
@@ -35,7 +37,9 @@ pub struct ProgressRow {
 #[derive(Encode, Decode)]
 struct StoredRow {
     watermark: u64,
-    done_gaps: Vec<u64>,
+    /// From the end of the range before (at first the watermark) to the start of each, and on to its
+    /// end.
+    done_gaps: Vec<(u64, u64)>,
     start_gaps_ms: Vec<i64>,
     attempts: Vec<(u64, u32, i64)>,
 }
@@ -78,15 +82,15 @@ impl Progress {
 }
 
 impl StoredRow {
-    /// What is below the watermark is done anyway, and what is named twice is done once.
+    /// What is below the watermark is done anyway.
     fn of(row: &ProgressRow) -> Self {
-        let mut done: Vec<u64> =
-            row.done.iter().copied().filter(|sequence| *sequence >= row.watermark).collect();
-        done.sort_unstable();
-        done.dedup();
-        let mut last = row.watermark;
-        let gap = |sequence: u64| sequence - std::mem::replace(&mut last, sequence);
-        let done_gaps = done.into_iter().map(gap).collect();
+        let above = row.done.iter().filter(|(_, last)| *last >= row.watermark);
+        let mut end = row.watermark;
+        let gap = |(first, last): &(u64, u64)| {
+            let start = (*first).max(row.watermark);
+            (start - std::mem::replace(&mut end, *last), last - start)
+        };
+        let done_gaps = above.map(gap).collect();
         let mut last = 0;
         let gap = |start: &i64| start.wrapping_sub(std::mem::replace(&mut last, *start));
         let start_gaps_ms = row.last_starts_ms.iter().map(gap).collect();
@@ -95,11 +99,12 @@ impl StoredRow {
     }
 
     fn restore(self) -> ProgressRow {
-        let mut sequence = self.watermark;
+        let mut end = self.watermark;
         let mut start = 0_i64;
-        let mut add = |gap: u64| {
-            sequence = sequence.wrapping_add(gap);
-            sequence
+        let mut add = |(gap, length): (u64, u64)| {
+            let first = end.wrapping_add(gap);
+            end = first.wrapping_add(length);
+            (first, end)
         };
         let done = self.done_gaps.into_iter().map(&mut add).collect();
         let mut add = |gap: i64| {
@@ -118,7 +123,7 @@ mod tests {
 
     #[test]
     fn rows_come_back_as_they_mean() {
-        let row = |watermark, done: &[u64], last_starts_ms: &[i64]| ProgressRow {
+        let row = |watermark, done: &[(u64, u64)], last_starts_ms: &[i64]| ProgressRow {
             watermark,
             done: done.to_vec(),
             last_starts_ms: last_starts_ms.to_vec(),
@@ -127,10 +132,14 @@ mod tests {
         // (what it shows, written, read)
         let cases = [
             ("nothing done", row(0, &[], &[]), row(0, &[], &[])),
-            ("the watermark itself may be done", row(5, &[5, 9], &[]), row(5, &[5, 9], &[])),
-            ("order and doubles do not matter", row(5, &[9, 7, 9], &[]), row(5, &[7, 9], &[])),
-            ("below the watermark is implied", row(5, &[3, 6], &[]), row(5, &[6], &[])),
-            ("to the end of numbers", row(0, &[u64::MAX], &[]), row(0, &[u64::MAX], &[])),
+            ("ranges", row(5, &[(6, 6), (9, 40)], &[]), row(5, &[(6, 6), (9, 40)], &[])),
+            ("the watermark itself may be done", row(5, &[(5, 9)], &[]), row(5, &[(5, 9)], &[])),
+            ("below the watermark is implied", row(5, &[(1, 2), (3, 6)], &[]), row(5, &[(5, 6)], &[])),
+            (
+                "to the end of numbers",
+                row(0, &[(2, 2), (4, u64::MAX)], &[]),
+                row(0, &[(2, 2), (4, u64::MAX)], &[]),
+            ),
             ("times may go back", row(1, &[], &[9, -3, 8]), row(1, &[], &[9, -3, 8])),
             (
                 "extreme times",
@@ -146,9 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn a_window_of_done_exports_takes_about_a_byte_each() {
-        let done: Vec<u64> = (0..10_000).map(|n| 1_000_000_000 + 2 * n).collect();
-        let row = ProgressRow { watermark: 1_000_000_000, done, ..ProgressRow::default() };
-        assert!(codec::encode(&StoredRow::of(&row)).len() < 10_100);
+    fn a_range_takes_about_two_bytes_however_long_the_log() {
+        let first = 1_000_000_000;
+        let done: Vec<(u64, u64)> = (0..10_000).map(|n| (first + 2 * n, first + 2 * n)).collect();
+        let row = ProgressRow { watermark: first, done, ..ProgressRow::default() };
+        assert!(codec::encode(&StoredRow::of(&row)).len() < 20_100);
     }
 }

@@ -37,7 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
     let progress = (0..50u64, prop::collection::vec(50..90u64, 0..4), any::<i64>()).prop_map(
         |(w, done, ms)| {
             let done: std::collections::BTreeSet<_> = done.into_iter().collect();
-            let done = done.into_iter().collect();
+            let done = done.into_iter().map(|first| (2 * first, 2 * first)).collect();
             let attempts = vec![(w, 1, ms)];
             ProgressRow { watermark: w, done, last_starts_ms: vec![ms], attempts }
         },
