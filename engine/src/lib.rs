@@ -10,6 +10,7 @@ pub mod identity;
 pub mod input;
 pub mod json;
 pub mod payload;
+pub mod pql;
 pub mod profile;
 pub mod record;
 pub mod secret;

@@ -1,0 +1,112 @@
+//! One audience's rule, compiled.
+
+use std::ops::Range;
+
+use jiff::tz::TimeZone;
+
+use crate::clock::Timestamp;
+use crate::profile::path::{PathId, PathTable};
+
+use super::error::PqlError;
+use super::facts::Facts;
+use super::query::{QueryId, QuerySet};
+
+/// What a rule is compiled against besides its text.
+#[derive(Clone, Copy)]
+pub struct CompileContext<'a> {
+    /// Where days, months and years begin. It becomes part of the rule.
+    pub zone: &'a TimeZone,
+    /// The kind of the audience with this id, if the rule may name it: there is one, of the same
+    /// merge policy.
+    pub segment: &'a dyn Fn(&str) -> Option<SegmentKind>,
+}
+
+/// How an audience gets its members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// By a rule; it stands under `ups`.
+    Rule,
+    /// By import; it stands under `CustomerAudienceUpload`.
+    Upload,
+}
+
+/// Another audience that a rule names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentRef {
+    /// The audience's id.
+    pub id: String,
+    /// Where the expression names it first.
+    pub span: Range<usize>,
+}
+
+/// What can change a rule's value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Attribute paths, ascending. A write at, above or below one may change the value.
+    pub attributes: Vec<PathId>,
+    /// Whether identities are read.
+    pub identities: bool,
+    /// Event queries, ascending.
+    pub queries: Vec<QueryId>,
+    /// Other audiences, in order of first appearance.
+    pub segments: Vec<SegmentRef>,
+    /// Whether the clock is read.
+    pub clock: bool,
+    /// Whether the time zone matters, so that another one makes another rule.
+    pub calendar: bool,
+    /// Steps of the longest chain; 0 without one.
+    pub chain_steps: usize,
+}
+
+/// What an evaluation takes besides the profile's facts.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// The engine's clock.
+    pub now: Timestamp,
+    /// The set that the rule was compiled into.
+    pub queries: &'a QuerySet,
+}
+
+/// The value of a rule for one profile at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// Whether the profile belongs to the audience.
+    pub holds: bool,
+    /// The earliest instant after now at which the clock alone may change that;
+    /// [`Timestamp::MAX`] if it never can. It may be too early, never too late.
+    pub changes_at: Timestamp,
+}
+
+/// One audience's rule, compiled.
+#[derive(Debug)]
+pub struct Rule {}
+
+impl Rule {
+    /// Parses and checks `text`, and adds what it asks of events to `queries`.
+    ///
+    /// On an error `queries` and `paths` may have grown; that is harmless.
+    pub fn compile(
+        _text: &str,
+        _queries: &mut QuerySet,
+        _paths: &mut PathTable,
+        _context: &CompileContext<'_>,
+    ) -> Result<Self, PqlError> {
+        todo!()
+    }
+
+    /// What can change the rule's value.
+    pub fn reads(&self) -> &Reads {
+        todo!()
+    }
+
+    /// The value for the profile that `facts` shows. Pure: the same facts at the same `now` give the
+    /// same value.
+    pub fn evaluate<F: Facts + ?Sized>(&self, _facts: &F, _scope: &Scope<'_>) -> Evaluation {
+        todo!()
+    }
+
+    /// The plan in lines for people: what is read, which event queries, which windows.
+    pub fn describe(&self, _queries: &QuerySet, _paths: &PathTable) -> Vec<String> {
+        todo!()
+    }
+}
