@@ -13,3 +13,14 @@ pub struct PqlError {
     /// What to write instead, where there is something to say.
     pub help: Option<String>,
 }
+
+impl PqlError {
+    pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), help: None }
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}

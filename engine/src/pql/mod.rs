@@ -17,14 +17,33 @@
 //! 3. Two queries that read the same have one [`QueryId`], however many rules use them.
 //! 4. Nothing here reads a clock or a machine's time zone.
 
+mod ast;
+mod calendar;
+mod compile;
+mod compile_call;
+mod compile_events;
+mod datum;
 mod error;
 mod facts;
+mod lexer;
+mod machine;
+mod marks;
+mod op;
+mod parse_time;
+mod parser;
+mod print;
 mod query;
 mod rule;
 mod state;
+mod sum;
+mod window;
 
+pub use ast::Expr;
 pub use error::PqlError;
 pub use facts::{Attribute, Event, Facts, MembershipFact};
+pub use marks::Mark;
+pub use parser::parse;
 pub use query::{EventQuery, QueryId, QuerySet};
 pub use rule::{CompileContext, Evaluation, Reads, Rule, Scope, SegmentKind, SegmentRef};
-pub use state::QueryState;
+pub use state::{KeptEvent, QueryState};
+pub use sum::Sum;

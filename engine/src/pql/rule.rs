@@ -3,13 +3,19 @@
 use std::ops::Range;
 
 use jiff::tz::TimeZone;
+use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::profile::path::{PathId, PathTable};
 
+use super::compile::{Bare, Compiler};
 use super::error::PqlError;
 use super::facts::Facts;
+use super::machine::Machine;
+use super::op::Op;
+use super::parser::parse;
 use super::query::{QueryId, QuerySet};
+use super::window::Now;
 
 /// What a rule is compiled against besides its text.
 #[derive(Clone, Copy)]
@@ -79,34 +85,104 @@ pub struct Evaluation {
 
 /// One audience's rule, compiled.
 #[derive(Debug)]
-pub struct Rule {}
+pub struct Rule {
+    op: Op,
+    reads: Reads,
+    zone: TimeZone,
+}
 
 impl Rule {
     /// Parses and checks `text`, and adds what it asks of events to `queries`.
     ///
     /// On an error `queries` and `paths` may have grown; that is harmless.
     pub fn compile(
-        _text: &str,
-        _queries: &mut QuerySet,
-        _paths: &mut PathTable,
-        _context: &CompileContext<'_>,
+        text: &str,
+        queries: &mut QuerySet,
+        paths: &mut PathTable,
+        context: &CompileContext<'_>,
     ) -> Result<Self, PqlError> {
-        todo!()
+        let expr = parse(text)?;
+        let mut compiler = Compiler {
+            queries,
+            paths,
+            context,
+            segments: Vec::new(),
+            chain_steps: 0,
+            variables: Vec::new(),
+            depth: 0,
+            bare: Bare::Profile,
+        };
+        let op = compiler.condition(&expr)?;
+        let (segments, chain_steps) = (compiler.segments, compiler.chain_steps);
+        let reads = reads_of(&op, queries, Reads { segments, chain_steps, ..Reads::default() });
+        Ok(Self { op, reads, zone: context.zone.clone() })
     }
 
     /// What can change the rule's value.
     pub fn reads(&self) -> &Reads {
-        todo!()
+        &self.reads
     }
 
     /// The value for the profile that `facts` shows. Pure: the same facts at the same `now` give the
     /// same value.
-    pub fn evaluate<F: Facts + ?Sized>(&self, _facts: &F, _scope: &Scope<'_>) -> Evaluation {
-        todo!()
+    pub fn evaluate<F: Facts + ?Sized>(&self, facts: &F, scope: &Scope<'_>) -> Evaluation {
+        let mut machine = Machine {
+            facts,
+            queries: scope.queries,
+            segments: &self.reads.segments,
+            now: Now { at: scope.now, zone: &self.zone },
+            changes_at: Timestamp::MAX,
+            frames: SmallVec::new(),
+        };
+        let holds = machine.holds(&self.op);
+        Evaluation { holds, changes_at: machine.changes_at }
     }
 
     /// The plan in lines for people: what is read, which event queries, which windows.
-    pub fn describe(&self, _queries: &QuerySet, _paths: &PathTable) -> Vec<String> {
-        todo!()
+    pub fn describe(&self, queries: &QuerySet, paths: &PathTable) -> Vec<String> {
+        let reads = &self.reads;
+        let mut lines = Vec::new();
+        let names: Vec<String> = reads.attributes.iter().map(|path| paths.dotted(*path)).collect();
+        if !names.is_empty() {
+            lines.push(format!("attributes: {}", names.join(", ")));
+        }
+        if reads.identities {
+            lines.push("identities".to_owned());
+        }
+        for id in &reads.queries {
+            lines.push(queries.get(*id).describe());
+        }
+        let others: Vec<&str> = reads.segments.iter().map(|other| other.id.as_str()).collect();
+        if !others.is_empty() {
+            lines.push(format!("audiences: {}", others.join(", ")));
+        }
+        lines.push(match (reads.clock, reads.calendar) {
+            (true, true) => "changes by the clock, by the calendar of the time zone".to_owned(),
+            (true, false) => "changes by the clock".to_owned(),
+            (false, _) => "changes by records only".to_owned(),
+        });
+        lines
     }
+}
+
+fn reads_of(op: &Op, queries: &QuerySet, mut reads: Reads) -> Reads {
+    op.visit(&mut |op| match op {
+        Op::Attribute(path, _) => reads.attributes.push(*path),
+        Op::Identities | Op::Namespaces | Op::IdentitiesOf(_) => reads.identities = true,
+        Op::Query(id) | Op::Events(id) | Op::Chain(id, _) => reads.queries.push(*id),
+        _ => {}
+    });
+    reads.attributes.sort_unstable();
+    reads.attributes.dedup();
+    reads.queries.sort_unstable();
+    reads.queries.dedup();
+    let needs = op.needs(0);
+    reads.clock = needs.clock;
+    reads.calendar = needs.calendar;
+    for id in &reads.queries {
+        let query = queries.get(*id);
+        reads.clock |= query.is_windowed();
+        reads.calendar |= query.is_calendar();
+    }
+    reads
 }
