@@ -390,6 +390,9 @@ mod tests {
         .sorted()
     }
 
+    /// Ids upserted, ids removed, and whether settings differ.
+    type Ids<'a> = (&'a [&'a str], &'a [&'a str], bool);
+
     #[test]
     fn a_difference_applied_leaves_none() {
         let changed = |edit: fn(&mut Definitions)| {
@@ -398,7 +401,7 @@ mod tests {
             definitions.sorted()
         };
         // (what it shows, the new definitions, (upserted ids, removed ids, settings differ))
-        let cases: [(&str, Definitions, (&[&str], &[&str], bool)); 7] = [
+        let cases: [(&str, Definitions, Ids<'_>); 7] = [
             (
                 "an audience is added",
                 changed(|d| d.audiences.push(rule("aa", "x"))),

@@ -10,7 +10,7 @@ use super::table::{Located, Table};
 use crate::definitions::{Audience, AudienceKind};
 
 /// How long an uploaded membership lasts without refresh, where the configuration is silent.
-const DEFAULT_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const DEFAULT_TTL: Duration = Duration::from_hours(30 * 24);
 
 /// An audience that was read, with what later checks need.
 #[derive(Clone, Debug)]

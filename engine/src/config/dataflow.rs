@@ -111,10 +111,9 @@ fn audiences(table: &mut Table<'_>, ids: &Identifiers) -> Vec<String> {
 }
 
 fn attributes(table: &mut Table<'_>) -> Vec<String> {
-    let is_silent = !table.has("attributes");
     let listed = table.distinct_texts("attributes").unwrap_or_default();
     let mapped: Vec<String> = listed.iter().filter_map(|path| attribute(table, path)).collect();
-    if listed.is_empty() && (is_silent || table.key_place("attributes").is_some()) {
+    if mapped.is_empty() {
         let message = "no attribute is mapped, so payloads have identities and memberships only";
         warn(table, "attributes", message);
     }

@@ -30,11 +30,11 @@ const RETRIES: RangeInclusive<u32> = 0..=10_000;
 /// Failures that can be asked for before a destination is paused.
 const FAILURES: RangeInclusive<u32> = 1..=1_000_000;
 /// How long a request may take.
-const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(10);
 /// How long a retry may be waited for.
-const BACKOFFS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 60 * 60);
+const BACKOFFS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
 /// How long a paused destination may rest; from there it doubles to the same limit.
-const PROBES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const PROBES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
 
 /// A destination, as configured.
 #[derive(Clone, Debug)]

@@ -147,7 +147,7 @@ mod tests {
             match expected {
                 None => assert_eq!(got, None, "{text}"),
                 Some(part) => {
-                    assert!(got.as_ref().is_some_and(|m| m.contains(part)), "{text}: {got:?}")
+                    assert!(got.as_ref().is_some_and(|m| m.contains(part)), "{text}: {got:?}");
                 }
             }
         }

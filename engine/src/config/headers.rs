@@ -83,23 +83,19 @@ fn from_text(table: &Table<'_>, text: &str, token: &Place) -> Vec<Draft> {
     }
     for part in text.split(',') {
         let place = |from: usize, to: usize| token.within(&(start + from..start + to));
-        match part.split_once(':') {
-            Some((name, value)) => {
-                let value_start = name.len() + 1 + (value.len() - value.trim_start().len());
-                drafts.push(Draft {
-                    name: name.trim().to_owned(),
-                    value: value.trim().to_owned(),
-                    name_place: place(0, name.len()),
-                    value_place: place(value_start, part.trim_end().len().max(value_start)),
-                    token: (token.clone(), start + value_start),
-                });
-            }
-            None => {
-                let help = "write `Name:value,Name:value`, or a table if a value has a comma";
-                let message = format!("`{}` is no header", part.trim());
-                let place = place(0, part.len());
-                table.report().error_with_help(&place, message, Some(help.to_owned()));
-            }
+        if let Some((name, value)) = part.split_once(':') {
+            let value_start = name.len() + 1 + (value.len() - value.trim_start().len());
+            drafts.push(Draft {
+                name: name.trim().to_owned(),
+                value: value.trim().to_owned(),
+                name_place: place(0, name.len()),
+                value_place: place(value_start, part.trim_end().len().max(value_start)),
+                token: (token.clone(), start + value_start),
+            });
+        } else {
+            let help = "write `Name:value,Name:value`, or a table if a value has a comma";
+            let message = format!("`{}` is no header", part.trim());
+            table.report().error_with_help(&place(0, part.len()), message, Some(help.to_owned()));
         }
         start += part.len() + 1;
     }
@@ -175,7 +171,7 @@ mod tests {
             match expected {
                 None => assert_eq!(got, None, "{name}"),
                 Some(part) => {
-                    assert!(got.as_ref().is_some_and(|m| m.contains(part)), "{name}: {got:?}")
+                    assert!(got.as_ref().is_some_and(|m| m.contains(part)), "{name}: {got:?}");
                 }
             }
         }

@@ -18,7 +18,7 @@ use super::report::Report;
 use super::rules::{self, PqlCheck, PqlFacts};
 use super::settings::{self, ClockKind};
 use super::source::{Place, Source};
-use super::table::{Environment, Reader, Table};
+use super::table::{Reader, Table};
 use crate::definitions::Definitions;
 
 /// A configuration without faults.
@@ -48,7 +48,10 @@ impl Config {
     /// Loads a configuration without looking into its rules.
     ///
     /// For those who only need endpoints and settings; an engine starts with [`Config::load_with`].
-    pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Self, Diagnostics> {
+    pub fn load(
+        path: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Diagnostics> {
         Self::load_with(path, environment, &|_| Ok(PqlFacts::default()))
     }
 
@@ -58,7 +61,7 @@ impl Config {
     /// can be found in one run.
     pub fn load_with(
         path: &Path,
-        environment: &Environment<'_>,
+        environment: &dyn Fn(&str) -> Option<String>,
         pql: &PqlCheck<'_>,
     ) -> Result<Self, Diagnostics> {
         let source = Source::read(path)?;
@@ -89,9 +92,9 @@ impl Config {
 fn read(reader: &Reader<'_>, pql: &PqlCheck<'_>) -> Option<Config> {
     let (document, faults) = DeTable::parse_recoverable(reader.source.text());
     for fault in &faults {
-        let span =
-            fault.span().unwrap_or_else(|| reader.source.text().len()..reader.source.text().len());
-        reader.report.error(&Place::new(&reader.source, span), fault.message().to_lowercase());
+        let end = reader.source.text().len();
+        let span = fault.span().unwrap_or(end..end);
+        reader.report.error(&Place::new(&reader.source, span), fault.message());
     }
     if !faults.is_empty() {
         return None;

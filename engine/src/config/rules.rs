@@ -155,10 +155,12 @@ fn ring(dependencies: &[Vec<usize>], start: usize) -> Option<Vec<usize>> {
 mod tests {
     use super::*;
 
+    type Case<'a> = (&'a str, &'a [&'a [usize]], &'a [usize], &'a [Option<&'a [usize]>]);
+
     #[test]
     fn what_is_needed_comes_first_and_rings_are_found() {
         // (what it shows, who needs whom, the order, the ring of each)
-        let cases: [(&str, &[&[usize]], &[usize], &[Option<&[usize]>]); 6] = [
+        let cases: [Case; 6] = [
             ("nothing needed keeps the order", &[&[], &[], &[]], &[0, 1, 2], &[None, None, None]),
             ("a chain is turned around", &[&[1], &[2], &[]], &[2, 1, 0], &[None, None, None]),
             ("named twice is needed once", &[&[1, 1], &[]], &[1, 0], &[None, None]),

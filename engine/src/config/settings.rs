@@ -7,7 +7,7 @@ use super::table::Table;
 use crate::definitions;
 
 /// How long delivered exports are remembered, where the configuration is silent.
-const DEFAULT_EXPORT_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const DEFAULT_EXPORT_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// Tables whose names are taken for what is not built yet.
 const RESERVED: &[&str] = &["alert", "access_token", "http"];
@@ -81,15 +81,13 @@ fn refuse_reserved(top: &mut Table<'_>) {
 fn time_zone(top: &mut Table<'_>) -> Option<String> {
     let text = top.text("time_zone")?;
     // An unknown zone would make every date in a rule wrong, so the name must be one.
-    match jiff::tz::TimeZone::get(&text.value) {
-        Ok(zone) => Some(zone.iana_name().unwrap_or(&text.value).to_owned()),
-        Err(_) => {
-            let help = Some("write its IANA name, as in `Europe/Paris`".to_owned());
-            let message = format!("there is no time zone `{}`", text.value);
-            top.report().error_with_help(&text.place, message, help);
-            None
-        }
+    if let Ok(zone) = jiff::tz::TimeZone::get(&text.value) {
+        return Some(zone.iana_name().unwrap_or(&text.value).to_owned());
     }
+    let help = Some("write its IANA name, as in `Europe/Paris`".to_owned());
+    let message = format!("there is no time zone `{}`", text.value);
+    top.report().error_with_help(&text.place, message, help);
+    None
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -24,16 +24,16 @@ impl Source {
     }
 
     /// Reads a file.
-    pub(super) fn read(path: &Path) -> Result<Rc<Self>, Diagnostic> {
-        let unreadable = |message| Diagnostic::unreadable(path.to_owned(), message);
+    pub(super) fn read(path: &Path) -> Result<Rc<Self>, Box<Diagnostic>> {
+        let unreadable = |message| Box::new(Diagnostic::unreadable(path.to_owned(), message));
         let bytes =
             std::fs::read(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(path, text)),
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
-                let line = error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
-                Err(unreadable(format!("line {} is not valid UTF-8", line + 1)))
+                let lines = error.as_bytes()[..valid].split(|&byte| byte == b'\n').count();
+                Err(unreadable(format!("line {lines} is not valid UTF-8")))
             }
         }
     }
@@ -101,10 +101,7 @@ impl Place {
         // The end is where the last character ends, so that what a line-ending backslash skips
         // after it is not marked.
         let last = part.end.saturating_sub(1).max(part.start);
-        let end = match part.is_empty() {
-            true => start,
-            false => self.span.start + end_in_token(token, last),
-        };
+        let end = if part.is_empty() { start } else { self.span.start + end_in_token(token, last) };
         Self::new(&self.source, start..end.max(start))
     }
 }
