@@ -30,3 +30,12 @@ pub mod tick;
 pub mod transport;
 pub mod window;
 mod worker;
+
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod over_http;
+#[cfg(test)]
+mod receiver;
+#[cfg(test)]
+mod simulation;

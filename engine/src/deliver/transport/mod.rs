@@ -8,6 +8,8 @@ mod address;
 mod client;
 mod resolver;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

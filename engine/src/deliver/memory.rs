@@ -1,0 +1,96 @@
+//! A backlog in memory, for tests: what was written is there after a "restart", and it can fail.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::backlog::{Backlog, BacklogError, DeadLetter, Export, Origin, ProfileKey, ProgressMark};
+use crate::clock::Timestamp;
+
+/// Everything of one dataflow; there is no other.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryBacklog(Mutex<Stored>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) exports: BTreeMap<u64, Export>,
+    pub(crate) progress: ProgressMark,
+    /// By sequence, with the mark for replay.
+    pub(crate) dead: BTreeMap<u64, (DeadLetter, bool)>,
+    /// Writes fail from now on.
+    pub(crate) is_broken: bool,
+}
+
+impl MemoryBacklog {
+    pub(crate) fn stored(&self) -> MutexGuard<'_, Stored> {
+        self.0.lock().expect("no holder of the backlog panics")
+    }
+
+    /// Stores an export of `profile` and returns its sequence.
+    pub(crate) fn add(&self, profile: u64) -> u64 {
+        let mut stored = self.stored();
+        let last = stored.exports.keys().next_back().copied();
+        let sequence = last.unwrap_or(0).max(stored.progress.watermark.saturating_sub(1)) + 1;
+        stored.exports.insert(sequence, export(sequence, profile));
+        sequence
+    }
+}
+
+pub(crate) fn export(sequence: u64, profile: u64) -> Export {
+    let payload = format!("{{\"profile\":{profile},\"sequence\":{sequence}}}");
+    Export {
+        sequence,
+        profile: ProfileKey { policy: 0, profile },
+        origin: Origin::default(),
+        accepted: Timestamp::from_millis(0),
+        payload: Arc::from(payload.into_bytes()),
+    }
+}
+
+impl Backlog for MemoryBacklog {
+    fn read(&self, _: &str, from: u64, max_bytes: usize) -> Result<Vec<Export>, BacklogError> {
+        let mut bytes = 0;
+        let stored = self.stored();
+        let fits = |export: &&Export| {
+            let is_first = bytes == 0;
+            bytes += export.payload.len();
+            is_first || bytes <= max_bytes
+        };
+        Ok(stored
+            .exports
+            .range(from..)
+            .map(|(_, export)| export)
+            .take_while(fits)
+            .cloned()
+            .collect())
+    }
+
+    fn progress(&self, _: &str) -> Result<ProgressMark, BacklogError> {
+        Ok(self.stored().progress.clone())
+    }
+
+    fn write_progress(&self, _: &str, mark: &ProgressMark) -> Result<(), BacklogError> {
+        let mut stored = self.stored();
+        if stored.is_broken {
+            return Err(BacklogError("the disk is full".into()));
+        }
+        stored.progress = mark.clone();
+        stored.exports = stored.exports.split_off(&mark.watermark);
+        Ok(())
+    }
+
+    fn put_dead_letter(&self, _: &str, letter: &DeadLetter) -> Result<(), BacklogError> {
+        self.stored().dead.insert(letter.export.sequence, (letter.clone(), false));
+        Ok(())
+    }
+
+    fn replays(&self, _: &str, from: u64, limit: usize) -> Result<Vec<Export>, BacklogError> {
+        let stored = self.stored();
+        let marked = stored.dead.range(from..).filter(|(_, (_, marked))| *marked);
+        Ok(marked.take(limit).map(|(_, (letter, _))| letter.export.clone()).collect())
+    }
+
+    fn remove_dead_letter(&self, _: &str, sequence: u64) -> Result<(), BacklogError> {
+        self.stored().dead.remove(&sequence);
+        Ok(())
+    }
+}
