@@ -73,12 +73,23 @@ impl fmt::Display for Timestamp {
 }
 
 /// What `now` means to the engine (`SPEC.md` §4); fixed at first use of a data directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockKind {
     /// The time at which a record was appended.
+    #[default]
     Wall,
     /// The highest timestamp seen so far in any record.
     Event,
+}
+
+impl ClockKind {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wall => "wall",
+            Self::Event => "event",
+        }
+    }
 }
 
 /// A point of monotonic time, for intervals that a stepped wall clock must not stretch: rate

@@ -3,10 +3,10 @@
 //! Each type has keys of its own. A key of another type is an error that says so, because it would
 //! otherwise look as if it were in force.
 
-use super::delivery_settings::{AuthSettings, CredentialsStyle, OauthClient, Reach};
 use super::endpoint;
 use super::secret_reference::{perhaps_secret, secret};
 use super::table::Table;
+use crate::deliver::settings::{AuthSettings, CredentialsStyle, OauthClient, Reach};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AuthType {

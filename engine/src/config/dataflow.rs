@@ -1,10 +1,10 @@
 //! `[[dataflow]]`: which audiences and attributes go to which destination.
 
-use super::delivery_settings::{DataflowSettings, Sending, Waiting};
 use super::destination::Destination;
 use super::identifier::Identifiers;
 use super::table::{Located, Table};
 use crate::definitions::{Dataflow, Memberships, SameValueWrites, Triggers};
+use crate::deliver::settings::{DataflowSettings, Sending, Waiting};
 
 /// Audiences that one dataflow should not exceed, as Experience Platform's guardrails have it.
 const AUDIENCES_ADVISED: usize = 250;

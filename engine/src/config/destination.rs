@@ -9,13 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use super::auth;
-use super::delivery_settings::{AuthSettings, DestinationSettings, Reach, RetrySettings};
 use super::endpoint;
 use super::headers::{self, Authorization};
 use super::identifier::Identifiers;
 use super::query;
 use super::secret_reference;
 use super::table::Table;
+use crate::deliver::settings::{AuthSettings, DestinationSettings, Reach, RetrySettings};
 use crate::secret::Secret;
 
 /// Stored exports that one destination may have, in bytes, where the configuration is silent.

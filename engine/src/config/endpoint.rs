@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::delivery_settings::Reach;
 use super::secret_reference;
 use super::table::{Located, Table};
+use crate::deliver::settings::Reach;
 
 /// Reads a key that holds an `http` or `https` URL within `reach`.
 pub(super) fn url(table: &mut Table<'_>, key: &'static str, reach: Reach) -> Option<Url> {

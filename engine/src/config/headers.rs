@@ -6,10 +6,10 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::delivery_settings::HeaderText;
 use super::secret_reference::{expand, mentions_reference};
 use super::source::Place;
 use super::table::Table;
+use crate::deliver::settings::HeaderText;
 use crate::secret::Secret;
 
 /// Headers that say what the request is; the destination cannot change that.

@@ -9,17 +9,18 @@ use toml::de::DeTable;
 use super::audience;
 use super::audience_file;
 use super::dataflow::{self, Referable};
-use super::delivery_settings::DataflowSettings;
 use super::destination::{self, Destination};
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::identifier::Identifiers;
 use super::merge_policy;
 use super::report::Report;
 use super::rules::{self, PqlCheck, PqlFacts};
-use super::settings::{self, ClockKind};
+use super::settings;
 use super::source::{Place, Source};
 use super::table::{Reader, Table};
+use crate::clock::ClockKind;
 use crate::definitions::Definitions;
+use crate::deliver::settings::DataflowSettings;
 
 /// A configuration without faults.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::quantity::DURATION_MAX;
 use super::table::Table;
+use crate::clock::ClockKind;
 use crate::definitions;
 
 /// How long delivered exports are remembered, where the configuration is silent.
@@ -11,26 +12,6 @@ const DEFAULT_EXPORT_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// Tables whose names are taken for what is not built yet.
 const RESERVED: &[&str] = &["alert", "access_token", "http"];
-
-/// What `now` means to the engine (`SPEC.md` §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum ClockKind {
-    /// The time a record was appended.
-    #[default]
-    Wall,
-    /// The highest timestamp seen so far.
-    Event,
-}
-
-impl ClockKind {
-    /// The word in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Wall => "wall",
-            Self::Event => "event",
-        }
-    }
-}
 
 const CLOCKS: &[(&str, ClockKind)] = &[("wall", ClockKind::Wall), ("event", ClockKind::Event)];
 

@@ -3,3 +3,4 @@
 pub mod attributes;
 pub mod membership;
 pub mod path;
+pub mod state;

@@ -1,0 +1,84 @@
+//! `forebay check`: a configuration with its rules understood, and what each of them will cost.
+//!
+//! The configuration does not know the audience language and the language does not know files; here
+//! they meet. Whoever starts an engine loads its configuration through [`load`], so that what `check`
+//! accepts is exactly what `run` starts with.
+
+use std::path::Path;
+
+use jiff::tz::TimeZone;
+
+use crate::config::{Config, Diagnostics, PqlFacts, PqlFault};
+use crate::definitions::AudienceKind;
+use crate::pql::{CompileContext, QuerySet, Rule, SegmentKind};
+use crate::profile::path::PathTable;
+use crate::project::plan::segment_kind;
+
+/// Loads the configuration at `path` and compiles every rule. `environment` looks variables up. The
+/// error holds every fault that one run can find.
+pub fn load(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Diagnostics> {
+    Config::load_with(path, &environment, &check_rule)
+}
+
+/// Each audience with lines that say what its rule reads, asks of events, and waits for.
+pub fn plans(config: &Config) -> Vec<(String, Vec<String>)> {
+    let definitions = &config.definitions;
+    let zone = TimeZone::get(&definitions.settings.time_zone).unwrap_or(TimeZone::UTC);
+    let (mut queries, mut paths) = (QuerySet::new(), PathTable::default());
+    let mut plans = Vec::new();
+    for audience in &definitions.audiences {
+        let lines = match &audience.kind {
+            AudienceKind::Upload { ttl_ms } => vec![format!(
+                "an uploaded list; a member without refresh leaves after {}",
+                days(*ttl_ms)
+            )],
+            AudienceKind::Rule { pql } => {
+                let segment = |id: &str| segment_kind(definitions, &audience.merge_policy, id);
+                let context = CompileContext { zone: &zone, segment: &segment };
+                match Rule::compile(pql, &mut queries, &mut paths, &context) {
+                    Ok(rule) => rule.describe(&queries, &paths),
+                    Err(error) => vec![error.to_string()],
+                }
+            }
+        };
+        plans.push((audience.id.clone(), lines));
+    }
+    plans
+}
+
+/// What the configuration asks of the language: does the rule compile, and which audiences does it
+/// name? Whether those exist is the configuration's question.
+fn check_rule(text: &str) -> Result<PqlFacts, PqlFault> {
+    let kinds = [SegmentKind::Rule, SegmentKind::Upload];
+    let mut result = Ok(PqlFacts::default());
+    // A rule may name rules and uploads; as long as it is not known which of them an id is, it is
+    // enough that one reading of it compiles.
+    for kind in kinds {
+        let context = CompileContext { zone: &TimeZone::UTC, segment: &|_| Some(kind) };
+        let compiled =
+            Rule::compile(text, &mut QuerySet::new(), &mut PathTable::default(), &context);
+        match compiled {
+            Ok(rule) => {
+                let named = rule.reads().segments.iter();
+                let segments = named.map(|s| (s.id.clone(), s.span.clone())).collect();
+                return Ok(PqlFacts { segments });
+            }
+            Err(error) => {
+                result = Err(PqlFault {
+                    span: error.span.clone(),
+                    message: error.message.clone(),
+                    help: error.help.clone(),
+                });
+            }
+        }
+    }
+    result
+}
+
+fn days(ms: u64) -> String {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    if ms.is_multiple_of(DAY_MS) { format!("{} days", ms / DAY_MS) } else { format!("{ms} ms") }
+}

@@ -1,0 +1,394 @@
+//! Questions, answered from one consistent cut: the deriver answers between two jobs.
+
+use std::collections::BTreeMap;
+
+use crossbeam::channel::bounded;
+use serde_json::value::RawValue;
+
+use super::Engine;
+use super::deriver::{Deriver, Job};
+use crate::clock::Timestamp;
+use crate::definitions::AudienceKind;
+use crate::deliver::export_id::ExportId;
+use crate::deliver::metrics::Latency;
+use crate::deliver::settings::DataflowSettings;
+use crate::deliver::state::Pause;
+use crate::error::EngineError;
+use crate::identity::ProfileId;
+use crate::payload::write_attributes;
+use crate::profile::membership::AudienceNo;
+use crate::profile::path::PathId;
+use crate::profile::state::Profile;
+use crate::project::projection::{Projection, audience_counts};
+use crate::project::view::View;
+use crate::views::{
+    AttemptView, AudienceView, DataflowCounts, DataflowView, DeadLetterView, IdentityView,
+    LatencyView, LogView, MemberView, MembershipView, ProfileView, RecordCounts, StatusView,
+    Summary,
+};
+
+impl Engine {
+    /// What this run did, and where it stands.
+    pub fn summary(&self) -> Result<Summary, EngineError> {
+        let (profiles, audiences, clock, exported) = self.ask(|deriver| {
+            let projection = &deriver.projection;
+            (
+                projection.view(None).map_or(0, |view| view.graph.len() as u64),
+                audience_counts(projection),
+                projection.now(),
+                deriver.exported.clone(),
+            )
+        })?;
+        Ok(Summary {
+            records: self.records(),
+            profiles,
+            audiences,
+            dataflows: self.dataflow_counts(&exported)?,
+            clock: clock.to_string(),
+            next_offset: self.store.log().next_offset().as_u64(),
+            elapsed_ms: u64::try_from(self.clock.moment().since(self.opened).as_millis())
+                .unwrap_or(u64::MAX),
+        })
+    }
+
+    /// One screen of health.
+    pub fn status(&self) -> Result<StatusView, EngineError> {
+        let summary = self.summary()?;
+        let next = self.ask(|deriver| deriver.projection.next_boundary())?;
+        Ok(StatusView {
+            running: self.delivery.is_some(),
+            clock_kind: self.kind.as_str().to_owned(),
+            clock: summary.clock,
+            records: summary.records,
+            profiles: summary.profiles,
+            next_boundary: (next != Timestamp::MAX).then(|| next.to_string()),
+            log: self.log_stats()?,
+            audiences: self.audiences()?,
+            dataflows: self.dataflows()?,
+        })
+    }
+
+    /// The clock, as the projection has it.
+    pub fn now(&self) -> Result<Timestamp, EngineError> {
+        self.ask(|deriver| deriver.projection.now())
+    }
+
+    /// One profile under a merge policy (the default one without a name); `None` if nobody has the
+    /// identity.
+    pub fn profile(
+        &self,
+        namespace: &str,
+        id: &str,
+        policy: Option<&str>,
+    ) -> Result<Option<ProfileView>, EngineError> {
+        let (namespace, id) = (namespace.to_lowercase(), id.to_owned());
+        let policy = policy.map(str::to_owned);
+        self.ask(move |deriver| {
+            let projection = &deriver.projection;
+            let view = projection.view(policy.as_deref()).ok_or_else(|| {
+                let known: Vec<&str> =
+                    projection.views().iter().map(|view| view.policy.id.as_str()).collect();
+                let asked = policy.unwrap_or_default();
+                EngineError::Usage(format!(
+                    "no merge policy {asked:?}; there is {}",
+                    known.join(", ")
+                ))
+            })?;
+            let identity = projection.identities().find(&namespace, &id);
+            let found = identity.and_then(|identity| view.graph.owner(identity));
+            Ok(found.and_then(|profile| profile_view(projection, view, profile)))
+        })?
+    }
+
+    /// All audiences.
+    pub fn audiences(&self) -> Result<Vec<AudienceView>, EngineError> {
+        self.ask(|deriver| {
+            let counts = audience_counts(&deriver.projection);
+            let audiences = &deriver.definitions().audiences;
+            let view = |audience: &crate::definitions::Audience| {
+                let counted = counts.get(&audience.id).copied().unwrap_or_default();
+                let (kind, pql) = match &audience.kind {
+                    AudienceKind::Rule { pql } => ("rule", Some(pql.clone())),
+                    AudienceKind::Upload { .. } => ("upload", None),
+                };
+                AudienceView {
+                    id: audience.id.clone(),
+                    name: audience.name.clone(),
+                    kind: kind.to_owned(),
+                    merge_policy: audience.merge_policy.clone(),
+                    pql,
+                    realized: counted.realized,
+                    exited: counted.exited,
+                }
+            };
+            audiences.iter().map(view).collect()
+        })
+    }
+
+    /// Who is, or recently was, in an audience: profiles from `from` on, at most `limit`.
+    pub fn members(
+        &self,
+        audience: &str,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<MemberView>, EngineError> {
+        let id = audience.to_owned();
+        self.ask(move |deriver| {
+            let defined =
+                deriver.definitions().audience(&id).ok_or_else(|| unknown_audience(&id))?;
+            let projection = &deriver.projection;
+            let number = projection.catalog().number(&id).ok_or_else(|| unknown_audience(&id))?;
+            let view = projection
+                .view(Some(&defined.merge_policy))
+                .ok_or_else(|| unknown_audience(&id))?;
+            let ids = view.ids().into_iter().filter(|profile| profile.as_u64() >= from);
+            Ok(ids.filter_map(|p| member_view(projection, view, p, number)).take(limit).collect())
+        })?
+    }
+
+    /// All dataflows, as the configuration has them; those of the log without one.
+    pub fn dataflows(&self) -> Result<Vec<DataflowView>, EngineError> {
+        if self.config.is_some() {
+            return self.dataflow_settings().map(|dataflow| self.dataflow_view(dataflow)).collect();
+        }
+        let defined = self.ask(|deriver| deriver.definitions().dataflows.clone())?;
+        defined
+            .iter()
+            .map(|d| self.dataflow_view(&DataflowSettings::new(&d.id, &d.destination)))
+            .collect()
+    }
+
+    /// Dead letters in order of dataflow and sequence, at most `limit`.
+    pub fn dead_letters(
+        &self,
+        dataflow: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterView>, EngineError> {
+        let rows = self.store.dead_letters().list(dataflow, None, limit)?;
+        let log_id = self.store.meta().log_id();
+        Ok(rows
+            .into_iter()
+            .map(|(dataflow, sequence, row)| DeadLetterView {
+                export: export_id(log_id, &dataflow, sequence),
+                sequence,
+                profile: row.export.profile,
+                died: Timestamp::from_millis(row.died_ms).to_string(),
+                attempts: row.attempts.into_iter().map(attempt_view).collect(),
+                replay: row.replay,
+                payload: raw(String::from_utf8_lossy(&row.export.payload).into_owned()),
+                dataflow,
+            })
+            .collect())
+    }
+
+    /// Marks dead letters to be sent again as they are: all, those of a dataflow, or one by its
+    /// export's id. How many were marked.
+    pub fn replay_dead_letters(
+        &self,
+        dataflow: Option<&str>,
+        export: Option<&str>,
+    ) -> Result<u64, EngineError> {
+        let log_id = self.store.meta().log_id();
+        let mut marked = BTreeMap::<String, u64>::new();
+        let mut page = self.store.dead_letters().list(dataflow, None, usize::MAX)?;
+        page.retain(|(id, sequence, _)| {
+            export.is_none_or(|wanted| export_id(log_id, id, *sequence) == wanted)
+        });
+        for (id, sequence, mut row) in page {
+            row.replay = true;
+            self.store.dead_letters().put(&id, sequence, &row)?;
+            *marked.entry(id).or_default() += 1;
+        }
+        self.store.sync_state()?;
+        if let Some(delivery) = &self.delivery {
+            marked.keys().for_each(|id| delivery.replay(id));
+        }
+        Ok(marked.values().sum())
+    }
+
+    /// How large the log is.
+    pub fn log_stats(&self) -> Result<LogView, EngineError> {
+        let stats = self.store.log().stats()?;
+        Ok(LogView {
+            records: stats.records,
+            next_offset: stats.next_offset.as_u64(),
+            bytes: stats.disk_bytes,
+            raw_bytes: stats.raw_bytes,
+            chunks: stats.chunks,
+            segments: stats.segments,
+        })
+    }
+
+    /// Exports of a dataflow that are stored and not done.
+    pub(super) fn waiting(&self, dataflow: &str) -> u64 {
+        if let Some(state) = self.delivery.as_ref().and_then(|delivery| delivery.state(dataflow)) {
+            return state.open + state.unread;
+        }
+        let last = self.store.outbox().next_sequence(dataflow) - 1;
+        let done = self.store.progress().read(dataflow).map_or(0, |row| {
+            let above: u64 = row.done.iter().map(|(first, last)| last - first + 1).sum();
+            row.watermark.saturating_sub(1) + above
+        });
+        last.saturating_sub(done)
+    }
+
+    /// The dataflows of the configuration.
+    pub(super) fn dataflow_settings(&self) -> impl Iterator<Item = &DataflowSettings> {
+        self.config.iter().flat_map(|config| &config.dataflows)
+    }
+
+    /// Puts a question to the deriver, between two jobs.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Deriver) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (told, answer) = bounded(1);
+        let ask = Box::new(move |deriver: &mut Deriver| {
+            // Whoever asked may have stopped waiting.
+            told.send(question(deriver)).ok();
+        });
+        let Some(jobs) = &self.jobs else { return Err(self.stopped()) };
+        jobs.send(Job::Question(ask)).map_err(|_| self.stopped())?;
+        answer.recv().map_err(|_| self.stopped())
+    }
+
+    fn records(&self) -> RecordCounts {
+        let tallies = self.tallies.lock().expect("no thread panics with this lock");
+        tallies.iter().fold(RecordCounts::default(), |sum, tally| {
+            let counts = tally.records();
+            RecordCounts {
+                accepted: sum.accepted + counts.accepted,
+                rejected: sum.rejected + counts.rejected,
+                duplicate: sum.duplicate + counts.duplicate,
+            }
+        })
+    }
+
+    fn dataflow_counts(
+        &self,
+        exported: &BTreeMap<String, u64>,
+    ) -> Result<BTreeMap<String, DataflowCounts>, EngineError> {
+        let mut counts = BTreeMap::new();
+        for view in self.dataflows()? {
+            let stats = self.delivery.as_ref().and_then(|delivery| delivery.stats(&view.id));
+            let stats = stats.unwrap_or_default();
+            let counted = DataflowCounts {
+                exports: exported.get(&view.id).copied().unwrap_or(0),
+                delivered: stats.delivered,
+                dead_letters: stats.dead_letters,
+                retries: stats.retries,
+                waiting: view.waiting,
+            };
+            counts.insert(view.id, counted);
+        }
+        Ok(counts)
+    }
+
+    fn dataflow_view(&self, dataflow: &DataflowSettings) -> Result<DataflowView, EngineError> {
+        let delivery = self.delivery.as_ref();
+        let state = delivery.and_then(|d| d.state(&dataflow.id)).unwrap_or_default();
+        let stats = delivery.and_then(|d| d.stats(&dataflow.id)).unwrap_or_default();
+        let name = match (&state.paused, delivery) {
+            (_, None) => "stopped",
+            (Some(Pause::Config), _) => "paused",
+            (Some(Pause::Breaker { .. }), _) => "holding",
+            (Some(Pause::Gone { .. }), _) => "gone",
+            (None, _) if state.is_empty() => "idle",
+            (None, _) => "sending",
+        };
+        Ok(DataflowView {
+            id: dataflow.id.clone(),
+            destination: dataflow.destination.clone(),
+            state: name.to_owned(),
+            last_error: state.last_error,
+            last_sequence: self.store.outbox().next_sequence(&dataflow.id) - 1,
+            waiting: self.waiting(&dataflow.id),
+            in_flight: state.in_flight,
+            parked: state.parked,
+            dead_letters: self.store.dead_letters().count(&dataflow.id),
+            delivered: stats.delivered,
+            retries: stats.retries,
+            requests_per_second: stats.requests_per_second,
+            request_ms: latency_view(stats.request_latency),
+            delivery_ms: latency_view(stats.delivery_latency),
+        })
+    }
+}
+
+fn unknown_audience(id: &str) -> EngineError {
+    EngineError::Usage(format!("no audience {id:?}; `forebay audience list` shows all"))
+}
+
+fn profile_view(projection: &Projection, view: &View, id: ProfileId) -> Option<ProfileView> {
+    let profile = view.profile(id)?;
+    let mut members = String::new();
+    write_attributes(&mut members, &profile.attributes, &[PathId::ROOT], projection.paths());
+    let catalog = projection.catalog();
+    let memberships = profile.memberships.iter().filter_map(|membership| {
+        let status = membership.status?;
+        let shown = MembershipView {
+            status: status.as_str().to_owned(),
+            last_qualification_time: membership.since.to_seconds_text(),
+        };
+        Some((catalog.id(membership.audience).to_owned(), shown))
+    });
+    Some(ProfileView {
+        profile: id.as_u64(),
+        merge_policy: view.policy.id.clone(),
+        attributes: raw(format!("{{{members}}}")),
+        identities: identity_views(projection, profile),
+        memberships: memberships.collect(),
+        clock: projection.now().to_string(),
+    })
+}
+
+fn member_view(
+    projection: &Projection,
+    view: &View,
+    id: ProfileId,
+    audience: AudienceNo,
+) -> Option<MemberView> {
+    let profile = view.profile(id)?;
+    let membership = profile.memberships.get(audience);
+    Some(MemberView {
+        profile: id.as_u64(),
+        status: membership.status?.as_str().to_owned(),
+        last_qualification_time: membership.since.to_seconds_text(),
+        identities: identity_views(projection, profile),
+    })
+}
+
+fn identity_views(projection: &Projection, profile: &Profile) -> Vec<IdentityView> {
+    let view = |(namespace, id): (&str, &str)| IdentityView {
+        namespace: namespace.to_owned(),
+        id: id.to_owned(),
+    };
+    profile.identities.iter().map(|id| view(projection.identities().name(*id))).collect()
+}
+
+fn attempt_view(row: forebay_storage::AttemptRow) -> AttemptView {
+    AttemptView {
+        at: Timestamp::from_millis(row.at_ms).to_string(),
+        status: row.status,
+        error: row.error,
+        answer: String::from_utf8_lossy(&row.answer).into_owned(),
+    }
+}
+
+fn export_id(log_id: [u8; 16], dataflow: &str, sequence: u64) -> String {
+    ExportId { log_id, dataflow: dataflow.to_owned(), sequence }.to_string()
+}
+
+fn latency_view(latency: Latency) -> LatencyView {
+    LatencyView {
+        p50: latency.p50_ms,
+        p95: latency.p95_ms,
+        p99: latency.p99_ms,
+        max: latency.max_ms,
+    }
+}
+
+/// JSON text that was rendered here, or stored as a payload.
+fn raw(text: String) -> Box<RawValue> {
+    RawValue::from_string(text).expect("payloads and attributes are JSON")
+}

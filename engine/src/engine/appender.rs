@@ -1,0 +1,298 @@
+//! The appender: the one thread that writes the log.
+//!
+//! It takes parsed blocks from every input, refuses what only the clock can refuse, writes rejects and
+//! then the records with their source position, syncs once for all blocks that were waiting, and only
+//! then acknowledges and passes them on. So many small appends share one sync, and nothing is derived
+//! from a log that a power cut could take back (`DESIGN.md` §3).
+//!
+//! It is also where idle wall-clock time enters the log: when a boundary is due and no record moved
+//! the clock, it appends a tick.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use forebay_storage::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, Store};
+
+use super::control::Control;
+use super::deriver::Job;
+use super::shared::Shared;
+use super::tally::Tally;
+use crate::clock::{Clock, ClockKind, Timestamp};
+use crate::error::EngineError;
+use crate::input::Position;
+use crate::record::{ParsedBlock, RecordKind, RecordRef, RejectsFile, checked_at, checked_jump};
+
+/// Blocks that share one sync at most. More only delays the first of them.
+const GROUP_BLOCKS: usize = 16;
+
+/// Bytes of a stored chunk before compression: the log packs several at once on all cores.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Longest wait for a boundary before it is looked up again: the deriver may have moved it.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Parsed lines of one input, on their way to the log.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Records and rejects.
+    pub parsed: ParsedBlock,
+    /// Where the input goes on once this is accepted; `None` for an input that is always read whole.
+    pub position: Option<Position>,
+    /// What rejects call the input.
+    pub source: Arc<str>,
+    /// Whom to tell.
+    pub tally: Arc<Tally>,
+}
+
+/// What the appender is asked for.
+#[derive(Debug)]
+pub(super) enum Append {
+    /// Records.
+    Block(Box<Block>),
+    /// A control entry; the answer comes when it is derived.
+    Control(Control, Sender<()>),
+    /// The answer comes when everything before is derived.
+    Barrier(Sender<()>),
+}
+
+/// Sets the limits that only the appender can check.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClockRules {
+    /// What `now` means.
+    pub kind: ClockKind,
+    /// How far a record may move a set event clock, in milliseconds.
+    pub max_jump_ms: Option<i64>,
+}
+
+/// Owns the writing side of the log.
+pub(super) struct Appender {
+    /// Where the log is.
+    pub store: Arc<Store>,
+    /// Where refused lines go.
+    pub rejects: RejectsFile,
+    /// The machine's time.
+    pub clock: Arc<dyn Clock>,
+    /// What `now` means.
+    pub rules: ClockRules,
+    /// The highest `now` stored so far.
+    pub appended: Timestamp,
+    /// The event clock.
+    pub event_now: Timestamp,
+    /// Where derived work goes.
+    pub deriver: Sender<Job>,
+    /// Failure, stop, boundaries.
+    pub shared: Arc<Shared>,
+}
+
+impl Appender {
+    /// Works until `requests` is closed or something fails.
+    pub(super) fn run(mut self, requests: &Receiver<Append>) {
+        loop {
+            let group = match self.next_group(requests) {
+                Some(group) => group,
+                None => return,
+            };
+            if let Err(error) = self.append_group(group) {
+                self.shared.fail(&error);
+                return;
+            }
+        }
+    }
+
+    /// Waits for requests, or for a boundary (then the group is a tick). `None`: no more will come.
+    fn next_group(&mut self, requests: &Receiver<Append>) -> Option<Vec<Append>> {
+        loop {
+            match requests.recv_timeout(self.patience()) {
+                Ok(first) => {
+                    let mut group = vec![first];
+                    group.extend(requests.try_iter().take(GROUP_BLOCKS - 1));
+                    return Some(group);
+                }
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.is_boundary_due() => {
+                    let (told, _) = crossbeam::channel::bounded(1);
+                    return Some(vec![Append::Control(Control::Tick {}, told)]);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.rules.kind == ClockKind::Event {
+            return LOOK_AGAIN;
+        }
+        let wait =
+            self.shared.next_boundary().as_millis().saturating_sub(self.clock.now().as_millis());
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(LOOK_AGAIN)
+    }
+
+    /// Whether a boundary has passed that no entry of the log has reached yet.
+    fn is_boundary_due(&self) -> bool {
+        self.rules.kind == ClockKind::Wall
+            && self.shared.derived_next() == self.store.log().next_offset().as_u64()
+            && self.shared.next_boundary() <= self.clock.now()
+    }
+
+    fn append_group(&mut self, mut group: Vec<Append>) -> Result<(), EngineError> {
+        self.appended = self.appended.max(self.clock.now());
+        self.refuse_and_keep(&mut group)?;
+        let mut jobs = Vec::with_capacity(group.len());
+        for request in group {
+            jobs.push(self.append(request)?);
+        }
+        self.store.log().sync()?;
+        for job in jobs {
+            if let Job::Records { batch, first_offset, rejects, tally, .. } = &job {
+                tally.accepted(*first_offset, batch.len() as u64, *rejects);
+            }
+            // The deriver ends early only when it has failed, and has said so.
+            if self.deriver.send(job).is_err() {
+                self.shared.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rejects of all blocks, before the log entries that carry the file's new length.
+    fn refuse_and_keep(&mut self, group: &mut [Append]) -> Result<(), EngineError> {
+        for request in group {
+            let Append::Block(block) = request else { continue };
+            let refused = self.refused(&block.parsed);
+            let late = block.parsed.batch.refuse(&refused);
+            block.parsed.rejects.extend(late);
+            block.parsed.rejects.sort_by_key(|reject| reject.line);
+            if !block.parsed.rejects.is_empty() {
+                self.rejects.append(&block.source, &block.parsed.rejects)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of a block that the clock, or what is not built yet, refuses. Moves the event
+    /// clock by the others.
+    fn refused(&mut self, parsed: &ParsedBlock) -> Vec<(usize, String)> {
+        let mut refused = Vec::new();
+        for (index, record) in parsed.batch.iter().enumerate() {
+            if let Err(reason) = self.checked(record) {
+                refused.push((index, reason));
+            }
+        }
+        refused
+    }
+
+    fn checked(&mut self, record: RecordRef<'_>) -> Result<(), String> {
+        if record.kind() == RecordKind::Delete {
+            return Err(
+                "delete: erasing profiles is not built yet; the record was not applied".to_owned()
+            );
+        }
+        match self.rules.kind {
+            ClockKind::Wall => {
+                checked_at(record.timestamp(), self.appended)?;
+            }
+            ClockKind::Event => {
+                if let Some(timestamp) = record.timestamp() {
+                    let set = (self.event_now != Timestamp::EPOCH).then_some(self.event_now);
+                    if let Some(max_ms) = self.rules.max_jump_ms {
+                        checked_jump(timestamp, set, max_ms)?;
+                    }
+                    self.event_now = self.event_now.max(timestamp);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, request: Append) -> Result<Job, EngineError> {
+        match request {
+            Append::Barrier(told) => Ok(Job::Barrier(told)),
+            Append::Control(control, told) => {
+                if let Control::Advance { to_ms } = control {
+                    self.event_now = self.event_now.max(Timestamp::from_millis(to_ms));
+                }
+                let offset = self.append_control(&control, None)?;
+                Ok(Job::Control { control, offset, appended: self.appended, told })
+            }
+            Append::Block(block) => self.append_block(*block),
+        }
+    }
+
+    fn append_control(
+        &self,
+        control: &Control,
+        mark: Option<SourceMark>,
+    ) -> Result<u64, EngineError> {
+        let bytes = control.to_bytes();
+        let entries = vec![Entry { kind: EntryKind::Control, bytes: &bytes }];
+        let chunk = Chunk {
+            now_ms: self.appended.as_millis(),
+            mark,
+            rejects: Some(self.rejects_mark()),
+            entries,
+        };
+        Ok(self.store.log().append(&[chunk])?.as_u64())
+    }
+
+    fn append_block(&self, block: Block) -> Result<Job, EngineError> {
+        let Block { parsed, position, tally, .. } = block;
+        let mark = position.map(source_mark);
+        let rejects = parsed.rejects.len() as u64;
+        let first_offset = if parsed.batch.is_empty() {
+            self.append_control(&Control::Read {}, mark)?
+        } else {
+            self.store.log().append(&self.chunks(&parsed, mark))?.as_u64()
+        };
+        let entries = parsed.batch.len().max(1) as u64;
+        Ok(Job::Records {
+            batch: parsed.batch,
+            first_offset,
+            next_offset: first_offset + entries,
+            appended: self.appended,
+            rejects,
+            tally,
+        })
+    }
+
+    /// The records of a block as chunks; the last one carries the position, and an append is atomic.
+    fn chunks<'a>(&self, parsed: &'a ParsedBlock, mark: Option<SourceMark>) -> Vec<Chunk<'a>> {
+        let new_chunk = || Chunk {
+            now_ms: self.appended.as_millis(),
+            mark: None,
+            rejects: None,
+            entries: Vec::new(),
+        };
+        let mut chunks = vec![new_chunk()];
+        let mut bytes = 0;
+        for record in parsed.batch.iter() {
+            let line = record.raw_line().as_bytes();
+            if bytes > 0 && bytes + line.len() > CHUNK_BYTES {
+                chunks.push(new_chunk());
+                bytes = 0;
+            }
+            bytes += line.len();
+            let chunk = chunks.last_mut().expect("there is one from the start");
+            chunk.entries.push(Entry { kind: EntryKind::Record, bytes: line });
+        }
+        let last = chunks.last_mut().expect("there is one from the start");
+        last.mark = mark;
+        last.rejects = Some(self.rejects_mark());
+        chunks
+    }
+
+    fn rejects_mark(&self) -> RejectsMark {
+        let mark = self.rejects.mark();
+        RejectsMark { generation: mark.generation, length: mark.length }
+    }
+}
+
+fn source_mark(position: Position) -> SourceMark {
+    SourceMark {
+        source: position.source,
+        head_len: position.head_len,
+        head_hash: position.head_hash,
+        position: position.byte,
+        line: position.line,
+    }
+}

@@ -1,0 +1,283 @@
+//! The deriver: the one thread that owns the projection.
+//!
+//! It folds what the appender made durable, numbers and stores the exports, and tells delivery once
+//! they are durable too. Questions are jobs like any other, so that each sees one consistent cut and
+//! no lock guards the profiles. When nothing else waits it takes from the backfill lanes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use forebay_storage::{Derived, ExportRow, FlowExports, LaneMark, Offset, Store};
+
+use super::control::Control;
+use super::shared::Shared;
+use super::tally::Tally;
+use crate::clock::Timestamp;
+use crate::definitions::Definitions;
+use crate::error::EngineError;
+use crate::project::projection::{DerivedExport, Outcome, Projection};
+use crate::record::RecordBatch;
+
+/// Exports taken from the lanes at a time: enough for one sync to be worth it, few enough that a
+/// live record does not wait long.
+const BACKFILL_EXPORTS: usize = 1024;
+
+/// Exports stored without a sync at most, while more work waits.
+const UNSYNCED_EXPORTS: u64 = 8192;
+
+/// A question to the projection.
+pub(super) type Question = Box<dyn FnOnce(&mut Deriver) + Send>;
+
+/// What the deriver is asked for, in the order of the log.
+pub(super) enum Job {
+    /// Records that are durable.
+    Records {
+        /// They themselves; none, if lines were read that are no records.
+        batch: RecordBatch,
+        /// Offset of the first.
+        first_offset: u64,
+        /// The offset after the last.
+        next_offset: u64,
+        /// Wall time of the append.
+        appended: Timestamp,
+        /// How many lines were refused beside them.
+        rejects: u64,
+        /// Whom to tell.
+        tally: Arc<Tally>,
+    },
+    /// A control entry that is durable.
+    Control {
+        /// It itself.
+        control: Control,
+        /// Its offset.
+        offset: u64,
+        /// Wall time of the append.
+        appended: Timestamp,
+        /// Told when it is derived.
+        told: Sender<()>,
+    },
+    /// Told when everything before is derived and stored.
+    Barrier(Sender<()>),
+    /// Something to look up.
+    Question(Question),
+}
+
+/// Is told which exports are durable.
+pub(super) type Notify = Box<dyn Fn(&str, u64) + Send>;
+
+/// Owns the projection and the writing side of the outbox.
+pub(super) struct Deriver {
+    /// Profiles and everything about them.
+    pub projection: Projection,
+    /// Exports stored by this run, by dataflow.
+    pub exported: BTreeMap<String, u64>,
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+    notify: Notify,
+    definitions: Definitions,
+    /// Everything below is derived.
+    next: u64,
+    /// Sequences to tell once they are durable, by dataflow.
+    unsynced: BTreeMap<String, u64>,
+    unsynced_exports: u64,
+    takes_backfill: bool,
+}
+
+impl Deriver {
+    /// A deriver over an empty projection.
+    pub(super) fn new(projection: Projection, store: Arc<Store>, shared: Arc<Shared>) -> Self {
+        Self {
+            projection,
+            exported: BTreeMap::new(),
+            store,
+            shared,
+            notify: Box::new(|_, _| {}),
+            definitions: Definitions::default(),
+            next: 0,
+            unsynced: BTreeMap::new(),
+            unsynced_exports: 0,
+            takes_backfill: false,
+        }
+    }
+
+    /// From here on, tells `notify` and takes from the lanes.
+    pub(super) fn deliver_to(&mut self, notify: Notify) {
+        self.notify = notify;
+        self.takes_backfill = true;
+    }
+
+    /// The definitions in effect.
+    pub(super) fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// Works until `jobs` is closed or something fails.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        if let Err(error) = self.work(jobs) {
+            self.shared.fail(&error);
+        }
+    }
+
+    fn work(&mut self, jobs: &Receiver<Job>) -> Result<(), EngineError> {
+        loop {
+            let job = match jobs.try_recv() {
+                Ok(job) => job,
+                Err(TryRecvError::Disconnected) => return self.settle(),
+                Err(TryRecvError::Empty) => {
+                    self.settle()?;
+                    if self.takes_backfill && self.projection.has_lanes() {
+                        self.take_backfill()?;
+                        continue;
+                    }
+                    match jobs.recv() {
+                        Ok(job) => job,
+                        Err(_) => return Ok(()),
+                    }
+                }
+            };
+            self.work_on(job)?;
+        }
+    }
+
+    fn work_on(&mut self, job: Job) -> Result<(), EngineError> {
+        match job {
+            Job::Records { batch, first_offset, next_offset, appended, tally, .. } => {
+                let duplicates =
+                    self.derive_records(&batch, first_offset, next_offset, appended)?;
+                tally.derived(duplicates);
+            }
+            Job::Control { control, offset, appended, told } => {
+                self.derive_control(&control, offset, appended)?;
+                self.settle()?;
+                // Whoever asked may have stopped waiting.
+                told.send(()).ok();
+            }
+            Job::Barrier(told) => {
+                self.settle()?;
+                while self.takes_backfill && self.projection.has_lanes() {
+                    self.take_backfill()?;
+                    self.settle()?;
+                }
+                told.send(()).ok();
+            }
+            Job::Question(question) => question(self),
+        }
+        if self.unsynced_exports > UNSYNCED_EXPORTS {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Folds records; how many of them were duplicates.
+    pub(super) fn derive_records(
+        &mut self,
+        batch: &RecordBatch,
+        first_offset: u64,
+        next_offset: u64,
+        appended: Timestamp,
+    ) -> Result<u64, EngineError> {
+        let outcome = self.projection.apply_batch(batch, first_offset, appended);
+        self.store_outcome(outcome, next_offset, appended)
+    }
+
+    /// Applies a control entry.
+    pub(super) fn derive_control(
+        &mut self,
+        control: &Control,
+        offset: u64,
+        appended: Timestamp,
+    ) -> Result<(), EngineError> {
+        let outcome = match control {
+            Control::Definitions(change) => {
+                self.definitions.apply(change);
+                let outbox = self.store.outbox();
+                self.projection.apply_definitions(
+                    self.definitions.clone(),
+                    offset,
+                    appended,
+                    &|lane| outbox.lane(lane),
+                )?
+            }
+            Control::Tick {} => self.projection.apply_time(offset, appended),
+            Control::Advance { to_ms } => {
+                self.projection.apply_time(offset, Timestamp::from_millis(*to_ms))
+            }
+            Control::Read {} => Outcome::default(),
+        };
+        self.store_outcome(outcome, offset + 1, appended)?;
+        Ok(())
+    }
+
+    /// Makes stored exports durable, and tells delivery.
+    pub(super) fn settle(&mut self) -> Result<(), EngineError> {
+        if !self.unsynced.is_empty() {
+            self.store.sync_state()?;
+            for (dataflow, sequence) in std::mem::take(&mut self.unsynced) {
+                (self.notify)(&dataflow, sequence);
+            }
+            self.unsynced_exports = 0;
+        }
+        self.shared.publish(self.next, self.projection.next_boundary());
+        Ok(())
+    }
+
+    fn take_backfill(&mut self) -> Result<(), EngineError> {
+        // Offsets count entries; a backfill export belongs to the last one derived.
+        let taken = self.projection.take_backfill(BACKFILL_EXPORTS, self.next.saturating_sub(1));
+        let lanes =
+            taken.marks.into_iter().map(|(lane, through)| LaneMark { lane, through }).collect();
+        let appended = self.projection.appended();
+        self.commit(taken.exports, lanes, appended)
+    }
+
+    /// Stores the exports of entries below `next`, less those that an earlier run has stored.
+    fn store_outcome(
+        &mut self,
+        outcome: Outcome,
+        next: u64,
+        appended: Timestamp,
+    ) -> Result<u64, EngineError> {
+        let stored = self.store.outbox().derived_next().as_u64();
+        self.next = next;
+        let new: Vec<DerivedExport> =
+            outcome.exports.into_iter().filter(|export| export.offset >= stored).collect();
+        if !new.is_empty() {
+            self.commit(new, Vec::new(), appended)?;
+        }
+        Ok(outcome.duplicates)
+    }
+
+    fn commit(
+        &mut self,
+        exports: Vec<DerivedExport>,
+        lanes: Vec<LaneMark>,
+        appended: Timestamp,
+    ) -> Result<(), EngineError> {
+        let mut by_dataflow: BTreeMap<String, Vec<ExportRow>> = BTreeMap::new();
+        for export in exports {
+            let row = ExportRow {
+                profile: export.profile.as_u64(),
+                policy: export.policy,
+                causes: export.causes.to_bits(),
+                offset: export.offset,
+                step: 0,
+                accepted_ms: appended.as_millis(),
+                payload: export.payload.into_bytes(),
+            };
+            by_dataflow.entry(export.dataflow).or_default().push(row);
+        }
+        let mut flows = Vec::with_capacity(by_dataflow.len());
+        for (dataflow, rows) in by_dataflow {
+            let first_sequence = self.store.outbox().next_sequence(&dataflow);
+            let count = rows.len() as u64;
+            self.unsynced.insert(dataflow.clone(), first_sequence + count - 1);
+            self.unsynced_exports += count;
+            *self.exported.entry(dataflow.clone()).or_default() += count;
+            flows.push(FlowExports { dataflow, first_sequence, rows });
+        }
+        let next = Offset::from_u64(self.next).max(self.store.outbox().derived_next());
+        self.store.outbox().commit(&Derived { next, flows, lanes })?;
+        Ok(())
+    }
+}

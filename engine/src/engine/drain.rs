@@ -1,0 +1,90 @@
+//! Waiting until everything is delivered, or will not be for now (`run --drain`, `SPEC.md` §8).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Engine, Progress};
+use crate::deliver::state::DrainState;
+use crate::error::EngineError;
+
+/// Longest wait before the states are looked at again although nothing was signalled.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a paused destination keeps after a drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The destination.
+    pub destination: String,
+    /// Exports kept.
+    pub exports: u64,
+    /// What failed last.
+    pub last_error: String,
+}
+
+/// What the drain makes of one dataflow.
+enum Verdict {
+    Done,
+    Wait,
+    GiveUp { last_error: String },
+}
+
+impl Engine {
+    /// Waits until everything accepted is derived and delivered or dead-lettered. What destinations
+    /// keep that a 410 paused, or that had no success for `timeout`, is returned.
+    pub fn drain(
+        &self,
+        timeout: Duration,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Waiting>, EngineError> {
+        self.barrier()?;
+        let Some(delivery) = &self.delivery else { return Ok(Vec::new()) };
+        let mut seen = 0;
+        loop {
+            self.shared.check()?;
+            if let Some(failure) = delivery.failure() {
+                return Err(EngineError::Stopped(failure.to_string()));
+            }
+            let mut kept = BTreeMap::new();
+            let mut is_waiting = false;
+            for dataflow in self.dataflow_settings() {
+                let state = delivery.drained(&dataflow.id).unwrap_or(DrainState::Idle);
+                match verdict(state, timeout) {
+                    Verdict::Done => {}
+                    Verdict::Wait => is_waiting = true,
+                    Verdict::GiveUp { last_error } => {
+                        let waiting = self.waiting(&dataflow.id);
+                        let entry = kept
+                            .entry(dataflow.destination.clone())
+                            .or_insert_with(|| (0, last_error));
+                        entry.0 += waiting;
+                    }
+                }
+            }
+            if !is_waiting || self.shared.is_stopping() {
+                return Ok(kept
+                    .into_iter()
+                    .filter(|(_, (exports, _))| *exports > 0)
+                    .map(|(destination, (exports, last_error))| Waiting {
+                        destination,
+                        exports,
+                        last_error,
+                    })
+                    .collect());
+            }
+            progress.delivering(self.dataflow_settings().map(|d| self.waiting(&d.id)).sum());
+            seen = delivery.wait_for_change(seen, self.clock.moment().plus(LOOK_AGAIN));
+        }
+    }
+}
+
+fn verdict(state: DrainState, timeout: Duration) -> Verdict {
+    match state {
+        DrainState::Idle | DrainState::PausedByConfig => Verdict::Done,
+        DrainState::Working => Verdict::Wait,
+        DrainState::PausedBy410 { last_error } => Verdict::GiveUp { last_error },
+        DrainState::PausedByBreaker { paused_for, last_error } if paused_for >= timeout => {
+            Verdict::GiveUp { last_error }
+        }
+        DrainState::PausedByBreaker { .. } => Verdict::Wait,
+    }
+}

@@ -1,0 +1,364 @@
+//! The engine: one data directory, opened, with the threads that work on it.
+//!
+//! ```text
+//!  read_file, read_stream (callers' threads)      parse, in parallel
+//!        │  blocks, bounded
+//!        ▼
+//!  appender    rejects, log, one sync for many blocks                 acknowledges
+//!        │  durable records, bounded
+//!        ▼
+//!  deriver     fold, exports → outbox, sync                           owns the projection
+//!        │  durable sequences
+//!        ▼
+//!  delivery    one dispatcher a dataflow, sender threads              owns progress
+//! ```
+//!
+//! Questions go to the deriver as jobs, so each sees a consistent cut. A failure in any thread stops
+//! all of it: memory never runs ahead of the disk.
+
+mod answers;
+mod appender;
+pub mod control;
+mod deriver;
+mod drain;
+mod notice;
+mod open;
+mod reading;
+mod shared;
+mod stored_backlog;
+mod tally;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use crossbeam::channel::{Sender, bounded};
+use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
+
+pub use drain::Waiting;
+pub use notice::Notice;
+
+use crate::clock::{Clock, ClockKind, Moment, Timestamp};
+use crate::config::Config;
+use crate::deliver::delivery::{Delivery, DeliverySetup};
+use crate::error::EngineError;
+use crate::input::Position;
+use crate::project::plan::millis;
+use crate::record::{ParseRules, RejectsFile};
+use appender::{Append, Appender, ClockRules};
+use control::Control;
+use deriver::Job;
+use open::Replayed;
+use shared::Shared;
+use stored_backlog::StoredBacklog;
+use tally::Tally;
+
+/// Blocks on their way to the log: enough to keep the appender busy while others are parsed.
+const APPEND_QUEUE: usize = 16;
+
+/// Blocks on their way to the projection.
+const DERIVE_QUEUE: usize = 16;
+
+/// How far the engine goes with what it derives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Derives and delivers: `run`.
+    Deliver,
+    /// Appends, derives and stores exports; sends nothing: `ingest`.
+    Derive,
+    /// Answers questions about what is there; appends nothing.
+    Inspect,
+}
+
+/// Where and how an engine is opened.
+pub struct Options {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The configuration to apply. Without one, the definitions in the log hold.
+    pub config: Option<Config>,
+    /// How far it goes.
+    pub mode: Mode,
+    /// The machine's time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Hears how long work goes on, for a progress bar; called often, from the engine's threads.
+pub trait Progress: Sync {
+    /// Replaying the log at start: entries done, entries in all.
+    fn replay(&self, done: u64, total: u64);
+    /// Reading an input: its name, bytes read, bytes in all if known, records so far.
+    fn input(&self, name: &str, read: u64, total: Option<u64>, records: u64);
+    /// Delivering what is stored: exports waiting.
+    fn delivering(&self, waiting: u64);
+}
+
+/// An open engine. Its methods may be called from any thread.
+pub struct Engine {
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    kind: ClockKind,
+    mode: Mode,
+    config: Option<Config>,
+    parse_rules: ParseRules,
+    positions: Mutex<std::collections::BTreeMap<String, Position>>,
+    tallies: Mutex<Vec<Arc<Tally>>>,
+    opened: Moment,
+    delivery: Option<Arc<Delivery>>,
+    /// Closed first; then the threads end, the appender before the deriver.
+    appends: Option<Sender<Append>>,
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Opens the data directory, replays its log, applies the configuration, starts the threads.
+    pub fn open(options: Options, progress: &dyn Progress) -> Result<Self, EngineError> {
+        Self::open_with(options, StoreOptions::default(), progress)
+    }
+
+    /// Opens with a store that fails or packs as `storage` says: for tests.
+    pub fn open_with(
+        options: Options,
+        storage: StoreOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self, EngineError> {
+        let opened = options.clock.moment();
+        let store = Arc::new(Store::open(&options.data, storage)?);
+        let shared = Arc::new(Shared::default());
+        let mut replayed = open::replay(&store, &options, &shared, progress)?;
+        let rejects = RejectsFile::open(&options.data, replayed.rejects)?;
+        if options.mode != Mode::Inspect {
+            apply_configuration(&store, &options, &mut replayed)?;
+        }
+        let delivery = match (&options.config, options.mode) {
+            (Some(config), Mode::Deliver) => Some(start_delivery(&store, config, &options)?),
+            _ => None,
+        };
+        let mut engine = Self {
+            parse_rules: parse_rules(replayed.deriver.definitions()),
+            positions: Mutex::new(std::mem::take(&mut replayed.positions)),
+            tallies: Mutex::new(Vec::new()),
+            kind: replayed.kind,
+            mode: options.mode,
+            clock: Arc::clone(&options.clock),
+            config: options.config,
+            store,
+            shared,
+            opened,
+            delivery,
+            appends: None,
+            jobs: None,
+            threads: Vec::new(),
+        };
+        engine.start(replayed, rejects)?;
+        Ok(engine)
+    }
+
+    /// Asks every method that waits or reads to return soon. May be called by a signal's thread.
+    pub fn request_stop(&self) {
+        self.shared.request_stop();
+    }
+
+    /// Waits until somebody asks to stop, or the engine fails.
+    pub fn run_until_stopped(&self) -> Result<(), EngineError> {
+        self.shared.wait_for_stop()
+    }
+
+    /// What a person should hear, since the last call.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.shared.take_notices()
+    }
+
+    /// Moves the event clock to `to`, never back, and waits until what that fires is stored.
+    pub fn advance_to(&self, to: Timestamp) -> Result<(), EngineError> {
+        if self.kind == ClockKind::Wall {
+            return Err(EngineError::Usage(
+                "--advance-to moves the event clock, but this directory has the wall clock".into(),
+            ));
+        }
+        self.control(Control::advance(to))
+    }
+
+    /// Stops the threads. What is accepted is derived, requests in flight get a moment to end, and
+    /// progress is written.
+    pub fn close(mut self) -> Result<(), EngineError> {
+        self.end()
+    }
+
+    fn start(&mut self, replayed: Replayed, rejects: RejectsFile) -> Result<(), EngineError> {
+        let (jobs, job_queue) = bounded(DERIVE_QUEUE);
+        let Replayed { mut deriver, appended, .. } = replayed;
+        let event_now = deriver.projection.now();
+        if let Some(delivery) = &self.delivery {
+            let delivery = Arc::clone(delivery);
+            for dataflow in &deriver.definitions().dataflows {
+                let stored = self.store.outbox().next_sequence(&dataflow.id) - 1;
+                delivery.notify(&dataflow.id, stored);
+            }
+            deriver.deliver_to(Box::new(move |id, sequence| delivery.notify(id, sequence)));
+        }
+        self.thread("deriver", move || deriver.run(&job_queue))?;
+        if self.mode != Mode::Inspect {
+            let (appends, append_queue) = bounded(APPEND_QUEUE);
+            let settings = self.config.as_ref().map(|config| &config.definitions.settings);
+            let appender = Appender {
+                store: Arc::clone(&self.store),
+                rejects,
+                clock: Arc::clone(&self.clock),
+                rules: ClockRules {
+                    kind: self.kind,
+                    max_jump_ms: settings.and_then(|s| s.max_clock_jump_ms).map(millis),
+                },
+                appended,
+                event_now,
+                deriver: jobs.clone(),
+                shared: Arc::clone(&self.shared),
+            };
+            self.thread("appender", move || appender.run(&append_queue))?;
+            self.appends = Some(appends);
+        }
+        self.jobs = Some(jobs);
+        Ok(())
+    }
+
+    /// Starts a thread whose panic stops the engine.
+    fn thread(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let shared = Arc::clone(&self.shared);
+        let told = name.to_owned();
+        let guarded = move || {
+            let guard = PanicGuard { shared, thread: told };
+            work();
+            drop(guard);
+        };
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(guarded)
+            .map_err(|error| EngineError::Stopped(format!("no thread for {name}: {error}")))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Appends a control entry and waits until it is derived.
+    fn control(&self, control: Control) -> Result<(), EngineError> {
+        let (told, answer) = bounded(1);
+        self.append(Append::Control(control, told))?;
+        answer.recv().map_err(|_| self.stopped())
+    }
+
+    /// Waits until everything accepted so far is derived, stored, and told to delivery.
+    fn barrier(&self) -> Result<(), EngineError> {
+        let (told, answer) = bounded(1);
+        self.append(Append::Barrier(told))?;
+        answer.recv().map_err(|_| self.stopped())
+    }
+
+    fn append(&self, request: Append) -> Result<(), EngineError> {
+        let Some(appends) = &self.appends else {
+            return Err(EngineError::Usage("the engine was opened to look only".into()));
+        };
+        appends.send(request).map_err(|_| self.stopped())
+    }
+
+    fn stopped(&self) -> EngineError {
+        self.shared.check().err().unwrap_or_else(|| EngineError::Stopped("it was closed".into()))
+    }
+
+    fn end(&mut self) -> Result<(), EngineError> {
+        self.shared.request_stop();
+        self.appends = None;
+        // The appender holds a sender of jobs too; the deriver ends when both are gone.
+        self.jobs = None;
+        for thread in self.threads.drain(..).rev() {
+            // A panic was told by the guard of the thread.
+            thread.join().ok();
+        }
+        let mut ended = self.shared.check();
+        if let Some(delivery) = self.delivery.take() {
+            match Arc::into_inner(delivery) {
+                Some(delivery) => {
+                    if let Err(error) = delivery.stop() {
+                        ended = ended.and(Err(EngineError::Stopped(error.to_string())));
+                    }
+                }
+                None => tracing::error!("delivery is still in use and was not stopped"),
+            }
+        }
+        ended
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if !self.threads.is_empty()
+            && let Err(error) = self.end()
+        {
+            tracing::error!("closing the engine: {error}");
+        }
+    }
+}
+
+/// Tells the engine when a thread ends by a panic.
+struct PanicGuard {
+    shared: Arc<Shared>,
+    thread: String,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let error = EngineError::Stopped(format!("the {} panicked", self.thread));
+            self.shared.fail(&error);
+        }
+    }
+}
+
+/// Appends what the configuration changes, and applies it.
+fn apply_configuration(
+    store: &Arc<Store>,
+    options: &Options,
+    replayed: &mut Replayed,
+) -> Result<(), EngineError> {
+    let Some(config) = &options.config else { return Ok(()) };
+    let Some(control) = open::change(&replayed.deriver, config) else { return Ok(()) };
+    replayed.appended = replayed.appended.max(options.clock.now());
+    let bytes = control.to_bytes();
+    let chunk = Chunk {
+        now_ms: replayed.appended.as_millis(),
+        mark: None,
+        rejects: None,
+        entries: vec![Entry { kind: EntryKind::Control, bytes: &bytes }],
+    };
+    let offset = store.log().append(&[chunk])?.as_u64();
+    store.log().sync()?;
+    replayed.deriver.derive_control(&control, offset, replayed.appended)?;
+    replayed.deriver.settle()
+}
+
+fn start_delivery(
+    store: &Arc<Store>,
+    config: &Config,
+    options: &Options,
+) -> Result<Arc<Delivery>, EngineError> {
+    let now = options.clock.now().as_millis();
+    let setup = DeliverySetup {
+        log_id: store.meta().log_id(),
+        destinations: config.destinations.iter().map(|d| d.settings.clone()).collect(),
+        dataflows: config.dataflows.clone(),
+        backlog: Arc::new(StoredBacklog::new(Arc::clone(store))),
+        clock: Arc::clone(&options.clock),
+        seed: now.unsigned_abs(),
+    };
+    Ok(Arc::new(Delivery::start(setup)?))
+}
+
+fn parse_rules(definitions: &crate::definitions::Definitions) -> ParseRules {
+    let uploads = definitions.audiences.iter().filter(|audience| {
+        matches!(audience.kind, crate::definitions::AudienceKind::Upload { .. })
+    });
+    ParseRules { upload_audiences: uploads.map(|audience| audience.id.as_str().into()).collect() }
+}

@@ -1,0 +1,43 @@
+//! What the engine tells a person while it runs; the command line decides how.
+
+/// Something worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// An input goes on where it was accepted.
+    Resumed {
+        /// The input.
+        source: String,
+        /// The line it goes on at, from 1.
+        line: u64,
+        /// The byte it goes on at.
+        byte: u64,
+    },
+    /// An input of this name was read before, but begins otherwise now.
+    OtherBeginning {
+        /// The input.
+        source: String,
+    },
+    /// An input's first record lies before the event clock.
+    BehindClock {
+        /// The input.
+        source: String,
+        /// Its first timestamp.
+        first: String,
+        /// The clock.
+        clock: String,
+    },
+    /// The last line of an input has no end and is no complete JSON; it was left unread.
+    PartialLine {
+        /// The input.
+        source: String,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// An input holds old records, and the clock is the wall clock.
+    OldInput {
+        /// The input.
+        source: String,
+        /// Its first timestamp.
+        first: String,
+    },
+}

@@ -1,0 +1,96 @@
+//! What the engine's threads tell each other beside the queues: failure, stop, notices, the clock.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use super::notice::Notice;
+use crate::clock::Timestamp;
+use crate::error::EngineError;
+
+/// Longest wait before a flag is looked at again although nobody signalled.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// State that every thread of the engine may read and write.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    failure: Mutex<Option<String>>,
+    changed: Condvar,
+    is_stopping: AtomicBool,
+    notices: Mutex<Vec<Notice>>,
+    next_boundary_ms: AtomicI64,
+    derived_next: AtomicU64,
+}
+
+impl Shared {
+    /// Stops the engine because `error` happened; the first failure is the one that is told.
+    pub(super) fn fail(&self, error: &dyn std::error::Error) {
+        let text = crate::error::with_sources(error);
+        tracing::error!("{text}");
+        self.lock().get_or_insert(text);
+        self.changed.notify_all();
+    }
+
+    /// An error if the engine has failed.
+    pub(super) fn check(&self) -> Result<(), EngineError> {
+        match &*self.lock() {
+            Some(reason) => Err(EngineError::Stopped(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks everything that waits or reads to end soon.
+    pub(super) fn request_stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    /// Whether somebody asked to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits until the engine is asked to stop or fails.
+    pub(super) fn wait_for_stop(&self) -> Result<(), EngineError> {
+        let mut failure = self.lock();
+        while failure.is_none() && !self.is_stopping() {
+            failure = self
+                .changed
+                .wait_timeout(failure, LOOK_AGAIN)
+                .expect("no thread panics with this lock")
+                .0;
+        }
+        drop(failure);
+        self.check()
+    }
+
+    /// Keeps something to tell a person.
+    pub(super) fn notice(&self, notice: Notice) {
+        self.notices.lock().expect("no thread panics with this lock").push(notice);
+    }
+
+    /// The notices since the last call.
+    pub(super) fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices.lock().expect("no thread panics with this lock"))
+    }
+
+    /// Tells that everything below `derived_next` is derived, and when the next boundary is.
+    pub(super) fn publish(&self, derived_next: u64, next_boundary: Timestamp) {
+        self.next_boundary_ms.store(next_boundary.as_millis(), Ordering::Release);
+        self.derived_next.store(derived_next, Ordering::Release);
+    }
+
+    /// Everything below this offset is derived.
+    pub(super) fn derived_next(&self) -> u64 {
+        self.derived_next.load(Ordering::Acquire)
+    }
+
+    /// The next boundary, as of [`Shared::derived_next`].
+    pub(super) fn next_boundary(&self) -> Timestamp {
+        Timestamp::from_millis(self.next_boundary_ms.load(Ordering::Acquire))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.failure.lock().expect("no thread panics with this lock")
+    }
+}

@@ -1,0 +1,145 @@
+//! Delivery's backlog, kept in the store.
+
+use std::sync::Arc;
+
+use forebay_storage::{AttemptRow, DeadLetterRow, ExportRow, ProgressRow, StorageError, Store};
+
+use crate::clock::Timestamp;
+use crate::deliver::backlog::{
+    Attempt, Attempted, Backlog, BacklogError, DeadLetter, Export, Origin, ProfileKey, ProgressMark,
+};
+
+/// The store as delivery sees it.
+pub(super) struct StoredBacklog {
+    store: Arc<Store>,
+}
+
+impl StoredBacklog {
+    /// The backlog of all dataflows in `store`.
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store }
+    }
+}
+
+impl Backlog for StoredBacklog {
+    fn read(
+        &self,
+        dataflow: &str,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Export>, BacklogError> {
+        let rows = self.store.outbox().read(dataflow, from, max_bytes).map_err(failed)?;
+        Ok(rows.into_iter().map(|(sequence, row)| export(sequence, row)).collect())
+    }
+
+    fn progress(&self, dataflow: &str) -> Result<ProgressMark, BacklogError> {
+        let row = self.store.progress().read(dataflow).map_err(failed)?;
+        Ok(ProgressMark {
+            watermark: row.watermark,
+            done: row.done,
+            attempted: row
+                .attempts
+                .into_iter()
+                .map(|(sequence, attempts, retry_at_ms)| Attempted {
+                    sequence,
+                    attempts,
+                    retry_at: Timestamp::from_millis(retry_at_ms),
+                })
+                .collect(),
+            starts: row.last_starts_ms.into_iter().map(Timestamp::from_millis).collect(),
+        })
+    }
+
+    fn write_progress(&self, dataflow: &str, mark: &ProgressMark) -> Result<(), BacklogError> {
+        let row = ProgressRow {
+            watermark: mark.watermark,
+            done: mark.done.clone(),
+            last_starts_ms: mark.starts.iter().map(|start| start.as_millis()).collect(),
+            attempts: mark
+                .attempted
+                .iter()
+                .map(|a| (a.sequence, a.attempts, a.retry_at.as_millis()))
+                .collect(),
+        };
+        self.store.progress().write(dataflow, &row).map_err(failed)?;
+        self.store.sync_state().map_err(failed)?;
+        self.store.outbox().trim(dataflow, mark.watermark).map_err(failed)
+    }
+
+    fn put_dead_letter(&self, dataflow: &str, letter: &DeadLetter) -> Result<(), BacklogError> {
+        let row = DeadLetterRow {
+            export: export_row(&letter.export),
+            attempts: letter.attempts.iter().map(attempt_row).collect(),
+            died_ms: letter.died.as_millis(),
+            replay: false,
+        };
+        self.store.dead_letters().put(dataflow, letter.export.sequence, &row).map_err(failed)
+    }
+
+    fn replays(
+        &self,
+        dataflow: &str,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<Export>, BacklogError> {
+        let mut found = Vec::new();
+        let mut after = from.checked_sub(1);
+        while found.len() < limit {
+            let seen = after.map(|sequence| (dataflow, sequence));
+            let page = self
+                .store
+                .dead_letters()
+                .list(Some(dataflow), seen, REPLAY_PAGE)
+                .map_err(failed)?;
+            let Some((_, last, _)) = page.last() else { break };
+            after = Some(*last);
+            let marked = page.into_iter().filter(|(_, _, row)| row.replay);
+            found.extend(marked.map(|(_, sequence, row)| export(sequence, row.export)));
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn remove_dead_letter(&self, dataflow: &str, sequence: u64) -> Result<(), BacklogError> {
+        self.store.dead_letters().remove(dataflow, sequence).map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// Dead letters looked at together while those marked for replay are sought.
+const REPLAY_PAGE: usize = 256;
+
+fn export(sequence: u64, row: ExportRow) -> Export {
+    Export {
+        sequence,
+        profile: ProfileKey { policy: row.policy, profile: row.profile },
+        origin: Origin { offset: row.offset, step: row.step, causes: row.causes },
+        accepted: Timestamp::from_millis(row.accepted_ms),
+        payload: row.payload.into(),
+    }
+}
+
+fn export_row(export: &Export) -> ExportRow {
+    ExportRow {
+        profile: export.profile.profile,
+        policy: export.profile.policy,
+        causes: export.origin.causes,
+        offset: export.origin.offset,
+        step: export.origin.step,
+        accepted_ms: export.accepted.as_millis(),
+        payload: export.payload.to_vec(),
+    }
+}
+
+fn attempt_row(attempt: &Attempt) -> AttemptRow {
+    AttemptRow {
+        at_ms: attempt.at.as_millis(),
+        status: attempt.status,
+        error: attempt.error.clone(),
+        answer: attempt.answer.clone(),
+    }
+}
+
+fn failed(error: StorageError) -> BacklogError {
+    BacklogError(Box::new(error))
+}

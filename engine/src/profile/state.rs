@@ -1,0 +1,87 @@
+//! One profile as the fold keeps it: everything that rules, mappings and payloads read.
+
+use crate::clock::Timestamp;
+use crate::identity::table::IdentityId;
+use crate::pql::{Event, QueryId, QuerySet, QueryState};
+use crate::profile::attributes::Attributes;
+use crate::profile::membership::Memberships;
+
+/// What is known of one customer under one merge policy.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// In the order first seen, which is the order of their numbers.
+    pub identities: Vec<IdentityId>,
+    /// Merged by the policy.
+    pub attributes: Attributes,
+    /// What the event queries of some rule remember of its events.
+    pub history: History,
+    /// In which audiences it is, or recently was.
+    pub memberships: Memberships,
+    /// The instant that its shard's timer is set to, at or before its next change by the clock.
+    pub armed: Option<Timestamp>,
+}
+
+/// The events of one profile, as far as some rule needs them: one state a matched query.
+#[derive(Clone, Debug, Default)]
+pub struct History(Vec<(QueryId, QueryState)>);
+
+impl Profile {
+    /// Adds identities, keeping their order.
+    pub fn join(&mut self, identities: &[IdentityId]) {
+        self.identities.extend_from_slice(identities);
+        self.identities.sort_unstable();
+        self.identities.dedup();
+    }
+
+    /// Removes identities.
+    pub fn leave(&mut self, identities: &[IdentityId]) {
+        self.identities.retain(|identity| !identities.contains(identity));
+    }
+}
+
+impl History {
+    /// The state of a query; `None` if no event has matched it.
+    pub fn get(&self, query: QueryId) -> Option<&QueryState> {
+        self.position(query).ok().map(|at| &self.0[at].1)
+    }
+
+    /// Shows an event to one query. Whether the event matched.
+    pub fn observe(&mut self, id: QueryId, queries: &QuerySet, event: &Event<'_>) -> bool {
+        let query = queries.get(id);
+        match self.position(id) {
+            Ok(at) => self.0[at].1.observe(query, event),
+            Err(at) => {
+                let mut state = QueryState::new(query);
+                let is_match = state.observe(query, event);
+                if is_match {
+                    self.0.insert(at, (id, state));
+                }
+                is_match
+            }
+        }
+    }
+
+    /// The queries of which something is remembered.
+    pub fn queries(&self) -> impl Iterator<Item = QueryId> {
+        self.0.iter().map(|(id, _)| *id)
+    }
+
+    /// The state of a query, to trim it.
+    pub fn get_mut(&mut self, query: QueryId) -> Option<&mut QueryState> {
+        self.position(query).ok().map(|at| &mut self.0[at].1)
+    }
+
+    /// Unites the events of two profiles.
+    pub fn merge(&mut self, other: Self, queries: &QuerySet) {
+        for (id, state) in other.0 {
+            match self.position(id) {
+                Ok(at) => self.0[at].1.merge(queries.get(id), state),
+                Err(at) => self.0.insert(at, (id, state)),
+            }
+        }
+    }
+
+    fn position(&self, query: QueryId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&query, |(id, _)| *id)
+    }
+}

@@ -1,0 +1,27 @@
+//! The projection: from the log to profiles, memberships and exports.
+//!
+//! ```text
+//!  batch of records (offsets, now)
+//!        │
+//!        ▼
+//!  route    one pass, in order: identities → profiles, duplicates, attribute paths      (route)
+//!        │  steps by shard; profiles that this batch links moved together               (view)
+//!        ▼
+//!  fold     shards in parallel, each its steps in offset order, boundaries before them  (shard)
+//!        │  one profile at a time: change, evaluate, detect                             (step)
+//!        ▼
+//!  exports sorted by (position or boundary, profile, dataflow, policy)                  (projection)
+//! ```
+//!
+//! The log is the only input. Time comes in as the `now` of each record, never from a clock, no map
+//! is iterated in its own order, and the number of threads decides nothing: the same log gives the
+//! same bytes.
+
+pub mod catalog;
+mod facts;
+pub mod plan;
+pub mod projection;
+pub mod route;
+pub mod shard;
+pub mod step;
+pub mod view;

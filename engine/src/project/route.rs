@@ -1,0 +1,207 @@
+//! The one pass over a batch that is not parallel: who each record is about.
+//!
+//! Linking, duplicates and the numbers of new paths and identities depend on order, so they are
+//! settled here, record after record, and the fold that follows may run on any number of threads.
+
+use smallvec::SmallVec;
+
+use super::catalog::Catalog;
+use super::plan::millis;
+use super::shard::RoutedStep;
+use crate::clock::Timestamp;
+use crate::identity::dedupe::Dedupe;
+use crate::identity::graph::{Graph, Named};
+use crate::identity::table::IdentityTable;
+use crate::json::{Kind, Value};
+use crate::profile::membership::AudienceNo;
+use crate::profile::path::{PathId, PathTable};
+use crate::record::{RecordBatch, RecordKind, RecordRef};
+
+/// How `now` follows from a batch (`SPEC.md` §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchTime {
+    /// The wall clock: every record of the batch was appended at this instant.
+    Appended(Timestamp),
+    /// The event clock: the highest timestamp so far, from this one on.
+    Highest(Timestamp),
+}
+
+/// One leaf of a profile record.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaf {
+    /// Where.
+    pub path: PathId,
+    /// The value's node.
+    pub node: u32,
+}
+
+/// What the pass found out about each record of a batch.
+#[derive(Debug, Default)]
+pub struct Routed {
+    nows: Vec<Timestamp>,
+    leaves: Vec<Leaf>,
+    leaf_ends: Vec<usize>,
+    audiences: Vec<Option<AudienceNo>>,
+    /// Events that were seen before.
+    pub duplicates: u64,
+}
+
+/// Everything that the pass reads and changes.
+pub struct Router<'a> {
+    /// All identities.
+    pub identities: &'a mut IdentityTable,
+    /// All attribute paths.
+    pub paths: &'a mut PathTable,
+    /// Events seen before.
+    pub dedupe: &'a mut Dedupe,
+    /// For the numbers of upload audiences.
+    pub catalog: &'a Catalog,
+    /// One graph a view; the first is the default policy's.
+    pub graphs: Vec<&'a mut Graph>,
+}
+
+impl Routed {
+    /// The clock when the record was applied.
+    pub fn now(&self, record: u32) -> Timestamp {
+        self.nows[record as usize]
+    }
+
+    /// The clock at the end of the batch; `None` if it is empty.
+    pub fn end(&self) -> Option<Timestamp> {
+        self.nows.last().copied()
+    }
+
+    /// The record that moved the clock to `boundary` or past it.
+    pub fn mover(&self, boundary: Timestamp) -> u32 {
+        let at = self.nows.partition_point(|now| *now < boundary);
+        u32::try_from(at).expect("a batch has fewer than 2^32 records")
+    }
+
+    /// The leaves of a profile record, in order of appearance.
+    pub fn leaves(&self, record: u32) -> &[Leaf] {
+        let start = if record == 0 { 0 } else { self.leaf_ends[record as usize - 1] };
+        &self.leaves[start..self.leaf_ends[record as usize]]
+    }
+
+    /// The audience that a membership record names.
+    pub fn audience(&self, record: u32) -> Option<AudienceNo> {
+        self.audiences[record as usize]
+    }
+}
+
+impl Router<'_> {
+    /// Routes all records; the steps come by view, in the order of the graphs.
+    pub fn route(
+        &mut self,
+        batch: &RecordBatch,
+        first_offset: u64,
+        time: BatchTime,
+    ) -> (Routed, Vec<Vec<RoutedStep>>) {
+        let window_ms = millis(self.catalog.definitions().settings.dedupe_window_ms);
+        let mut routed = Routed::default();
+        let mut steps: Vec<Vec<RoutedStep>> =
+            self.graphs.iter().map(|_| Vec::with_capacity(batch.len())).collect();
+        let mut now = match time {
+            BatchTime::Appended(now) | BatchTime::Highest(now) => now,
+        };
+        for (index, record) in batch.iter().enumerate() {
+            if let (BatchTime::Highest(_), Some(timestamp)) = (time, record.timestamp()) {
+                now = now.max(timestamp);
+            }
+            routed.nows.push(now);
+            self.dedupe.expire(now, window_ms);
+            let place = u32::try_from(index).expect("a batch has fewer than 2^32 records");
+            let offset = first_offset + u64::from(place);
+            let named = self.named(record);
+            if self.is_duplicate(record, &named, now, window_ms) {
+                routed.duplicates += 1;
+            } else {
+                self.note(record, &mut routed);
+                self.resolve(record, &named, (place, offset, now), &mut steps);
+                routed.leaf_ends.push(routed.leaves.len());
+                continue;
+            }
+            routed.audiences.push(None);
+            routed.leaf_ends.push(routed.leaves.len());
+        }
+        (routed, steps)
+    }
+
+    fn resolve(
+        &mut self,
+        record: RecordRef<'_>,
+        named: &[Named],
+        (place, offset, now): (u32, u64, Timestamp),
+        steps: &mut [Vec<RoutedStep>],
+    ) {
+        for (view, graph) in self.graphs.iter_mut().enumerate() {
+            let resolution = graph.resolve(named, offset);
+            if view == 0
+                && let Some(id) = record.event_id()
+            {
+                self.dedupe.insert(&id, resolution.profile, now);
+            }
+            steps[view].push(RoutedStep {
+                record: place,
+                profile: resolution.profile,
+                is_new: resolution.is_new,
+                absorbed: resolution.absorbed,
+                joined: resolution.joined,
+                dropped: resolution.dropped,
+            });
+        }
+    }
+
+    fn named(&mut self, record: RecordRef<'_>) -> SmallVec<[Named; 4]> {
+        let mut named: SmallVec<[Named; 4]> = SmallVec::new();
+        for identity in record.identities() {
+            let number = self.identities.intern(identity.namespace, &identity.id);
+            match named.iter_mut().find(|known| known.identity == number) {
+                Some(known) => known.primary |= identity.primary,
+                None => named.push(Named { identity: number, primary: identity.primary }),
+            }
+        }
+        named
+    }
+
+    fn is_duplicate(
+        &self,
+        record: RecordRef<'_>,
+        named: &[Named],
+        now: Timestamp,
+        window_ms: i64,
+    ) -> bool {
+        let Some(id) = record.event_id() else { return false };
+        let graph = &self.graphs[0];
+        self.dedupe.contains(&id, &graph.profiles_of(named), graph, now, window_ms)
+    }
+
+    fn note(&mut self, record: RecordRef<'_>, routed: &mut Routed) {
+        let audience = record.membership().and_then(|(id, _)| self.catalog.number(&id));
+        routed.audiences.push(audience);
+        if let (RecordKind::Profile { .. }, Some(attributes)) = (record.kind(), record.attributes())
+        {
+            for (key, value) in attributes.entries() {
+                if key != "identityMap" {
+                    self.walk(PathId::ROOT, &key, value, &mut routed.leaves);
+                }
+            }
+        }
+    }
+
+    /// Lists the leaves at and below a member. A key that is empty or contains `.` cannot be
+    /// addressed, and an empty object writes nothing (`SPEC.md` §2).
+    fn walk(&mut self, parent: PathId, key: &str, value: Value<'_>, leaves: &mut Vec<Leaf>) {
+        if key.is_empty() || key.contains('.') {
+            return;
+        }
+        let path = self.paths.child(parent, key);
+        if value.kind() == Kind::Object {
+            for (key, member) in value.entries() {
+                self.walk(path, &key, member, leaves);
+            }
+        } else {
+            leaves.push(Leaf { path, node: value.index() });
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! A share of the profiles, folded by one task at a time.
+//!
+//! A shard owns its profiles and their timers. It is given the steps of a batch that concern it, in
+//! offset order, and fires each boundary that the clock passed before the record that moved it, at the
+//! boundary's own instant (`SPEC.md` §4). Shards do not see each other: what order their exports have
+//! among each other is settled afterwards, by [`ExportPlace`].
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::plan::{AudienceRank, Qualification, ViewPlan};
+use super::route::{Leaf, Routed};
+use super::step::{FoldContext, MembershipCounts, Step, StepExport, subject_of};
+use crate::clock::Timestamp;
+use crate::detect::Causes;
+use crate::identity::ProfileId;
+use crate::identity::table::IdentityId;
+use crate::pql::{Event, QueryId};
+use crate::profile::attributes::{Write, WriteKey};
+use crate::profile::membership::{AudienceNo, Membership, Status};
+use crate::profile::state::Profile;
+use crate::record::{MembershipStatus, RecordBatch, RecordKind, RecordRef};
+
+/// What resolving identities says of one record in one view.
+#[derive(Clone, Debug)]
+pub struct RoutedStep {
+    /// Place of the record in the batch.
+    pub record: u32,
+    /// The profile that it belongs to.
+    pub profile: ProfileId,
+    /// Whether it is the first to name it.
+    pub is_new: bool,
+    /// Profiles that it ends.
+    pub absorbed: SmallVec<[ProfileId; 1]>,
+    /// Identities that joined.
+    pub joined: SmallVec<[IdentityId; 2]>,
+    /// Identities that were dropped.
+    pub dropped: SmallVec<[IdentityId; 1]>,
+}
+
+/// What orders the exports of one batch before they are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExportPlace {
+    /// The record that caused it, or that moved the clock past its boundary.
+    pub record: u32,
+    /// The boundary; [`Timestamp::MAX`] for the record itself, which comes after them.
+    pub boundary: Timestamp,
+    /// The profile.
+    pub profile: ProfileId,
+}
+
+/// An export with its place.
+#[derive(Clone, Debug)]
+pub struct PlacedExport {
+    /// Where it comes.
+    pub place: ExportPlace,
+    /// What it is.
+    pub export: StepExport,
+}
+
+/// Everything a shard reads while it folds a batch.
+#[derive(Clone, Copy)]
+pub struct BatchContext<'a> {
+    /// Definitions, queries, paths, identities.
+    pub fold: FoldContext<'a>,
+    /// The records.
+    pub batch: &'a RecordBatch,
+    /// What the routing pass found out about each of them.
+    pub routed: &'a Routed,
+    /// Offset of the first record.
+    pub first_offset: u64,
+}
+
+/// The profiles of one shard.
+#[derive(Debug, Default)]
+pub struct Shard {
+    profiles: HashMap<ProfileId, Profile, FixedState>,
+    /// One timer a profile, at or before its next change; entries that are not the profile's `armed`
+    /// instant any more are left-overs.
+    timers: BinaryHeap<Reverse<(Timestamp, ProfileId)>>,
+    counts: MembershipCounts,
+    step: Step,
+    candidates: Vec<QueryId>,
+}
+
+impl Shard {
+    /// Applies this shard's steps of a batch, and fires the boundaries that the batch passes.
+    pub fn fold(&mut self, steps: &[RoutedStep], context: &BatchContext<'_>) -> Vec<PlacedExport> {
+        let mut exports = Vec::new();
+        for step in steps {
+            let now = context.routed.now(step.record);
+            self.fire(now, context, &mut exports);
+            self.apply(step, now, context, &mut exports);
+        }
+        if let Some(end) = context.routed.end() {
+            self.fire(end, context, &mut exports);
+        }
+        exports
+    }
+
+    /// Fires what is due up to `now` when no record moved the clock: a tick, a control entry.
+    pub fn fire_until(&mut self, now: Timestamp, fold: &FoldContext<'_>) -> Vec<PlacedExport> {
+        let mut exports = Vec::new();
+        while let Some((boundary, profile)) = self.pop_due(now) {
+            self.pass_boundary(boundary, profile, 0, fold, &mut exports);
+        }
+        exports
+    }
+
+    /// Evaluates `ranks` for every profile at `now`: definitions changed. `silent` audiences flip
+    /// without causing an export. Exports come as steps of a record in place 0.
+    pub fn reevaluate(
+        &mut self,
+        ranks: &[AudienceRank],
+        silent: &[AudienceNo],
+        now: Timestamp,
+        fold: &FoldContext<'_>,
+    ) -> Vec<PlacedExport> {
+        let mut exports = Vec::new();
+        for id in self.ids() {
+            let profile = self.profiles.get_mut(&id).expect("listed a moment ago");
+            self.step.clear();
+            self.step.agenda.extend(ranks);
+            self.step.evaluate(profile, &mut self.counts, fold, now);
+            self.step.flipped.retain(|audience| !silent.contains(audience));
+            let place = ExportPlace { record: 0, boundary: Timestamp::MAX, profile: id };
+            let emit = |export| exports.push(PlacedExport { place, export });
+            self.step.exports(profile, fold, emit);
+            self.arm(id);
+        }
+        exports
+    }
+
+    /// Forgets the memberships of audiences that are not defined any more.
+    pub fn remove_audiences(&mut self, removed: &[AudienceNo]) {
+        for id in self.ids() {
+            let profile = self.profiles.get_mut(&id).expect("listed a moment ago");
+            for audience in removed {
+                self.counts.remove(&profile.memberships.get(*audience));
+                profile.memberships.set(Membership::absent(*audience));
+            }
+        }
+    }
+
+    /// Takes a profile out, to fold it with another shard's.
+    pub fn take(&mut self, id: ProfileId) -> Option<Profile> {
+        let mut profile = self.profiles.remove(&id)?;
+        profile.armed = None;
+        profile.memberships.iter().for_each(|membership| self.counts.remove(membership));
+        Some(profile)
+    }
+
+    /// Puts a profile in.
+    pub fn put(&mut self, id: ProfileId, profile: Profile) {
+        profile.memberships.iter().for_each(|membership| self.counts.add(membership));
+        self.profiles.insert(id, profile);
+        self.arm(id);
+    }
+
+    /// One profile.
+    pub fn get(&self, id: ProfileId) -> Option<&Profile> {
+        self.profiles.get(&id)
+    }
+
+    /// All profiles' ids, ascending.
+    pub fn ids(&self) -> Vec<ProfileId> {
+        let mut ids: Vec<_> = self.profiles.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// How many profiles are in each audience.
+    pub fn counts(&self) -> &MembershipCounts {
+        &self.counts
+    }
+
+    /// The next boundary; [`Timestamp::MAX`] if there is none.
+    pub fn next_boundary(&mut self) -> Timestamp {
+        self.settle()
+    }
+
+    /// Renders one profile for one dataflow of the plan, as it is now.
+    pub fn render(&self, id: ProfileId, dataflow: usize, fold: &FoldContext<'_>) -> Option<String> {
+        let planned = fold.plan.dataflows.iter().find(|planned| planned.index == dataflow)?;
+        let profile = self.profiles.get(&id)?;
+        Some(planned.payload.render(subject_of(profile), fold.identities, fold.paths))
+    }
+
+    fn fire(
+        &mut self,
+        now: Timestamp,
+        context: &BatchContext<'_>,
+        exports: &mut Vec<PlacedExport>,
+    ) {
+        while let Some((boundary, profile)) = self.pop_due(now) {
+            let record = context.routed.mover(boundary);
+            self.pass_boundary(boundary, profile, record, &context.fold, exports);
+        }
+    }
+
+    /// The earliest profile whose next change is due at `now`.
+    fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, ProfileId)> {
+        while self.settle() <= now {
+            let Some(Reverse((at, id))) = self.timers.pop() else { break };
+            if let Some(profile) = self.profiles.get_mut(&id) {
+                profile.armed = None;
+                return Some((at, id));
+            }
+        }
+        None
+    }
+
+    /// Drops left-overs and moves early timers, until the first timer is a profile's next change:
+    /// that instant.
+    fn settle(&mut self) -> Timestamp {
+        while let Some(Reverse((at, id))) = self.timers.peek().copied() {
+            let profile = self.profiles.get_mut(&id).filter(|profile| profile.armed == Some(at));
+            if let Some(profile) = profile {
+                if profile.memberships.next_change() == at {
+                    return at;
+                }
+                profile.armed = None;
+                self.timers.pop();
+                self.arm(id);
+            } else {
+                self.timers.pop();
+            }
+        }
+        Timestamp::MAX
+    }
+
+    fn pass_boundary(
+        &mut self,
+        boundary: Timestamp,
+        id: ProfileId,
+        record: u32,
+        fold: &FoldContext<'_>,
+        exports: &mut Vec<PlacedExport>,
+    ) {
+        let profile = self.profiles.get_mut(&id).expect("a current timer has its profile");
+        self.step.clear();
+        self.step.note_due(profile, fold.plan, boundary);
+        self.step.evaluate(profile, &mut self.counts, fold, boundary);
+        let place = ExportPlace { record, boundary, profile: id };
+        self.step.exports(profile, fold, |export| exports.push(PlacedExport { place, export }));
+        self.arm(id);
+    }
+
+    fn apply(
+        &mut self,
+        routed: &RoutedStep,
+        now: Timestamp,
+        context: &BatchContext<'_>,
+        exports: &mut Vec<PlacedExport>,
+    ) {
+        self.step.clear();
+        if !routed.absorbed.is_empty() {
+            self.absorb(routed, &context.fold);
+        }
+        let fold = &context.fold;
+        let record = context.batch.get(routed.record as usize);
+        let profile = self.profiles.entry(routed.profile).or_default();
+        if routed.is_new {
+            self.step.agenda.extend(&fold.plan.at_birth);
+        }
+        if !routed.joined.is_empty() || !routed.dropped.is_empty() {
+            profile.join(&routed.joined);
+            profile.leave(&routed.dropped);
+            self.step.agenda.extend(&fold.plan.on_identity);
+            self.step.identities_changed |= !routed.is_new;
+        }
+        let at = Moment { offset: context.first_offset + u64::from(routed.record), now };
+        match record.kind() {
+            RecordKind::Profile { .. } => {
+                let leaves = context.routed.leaves(routed.record);
+                write_attributes(&mut self.step, profile, record, leaves, at, fold);
+            }
+            RecordKind::Event { .. } => {
+                observe(&mut self.step, &mut self.candidates, profile, record, at, fold);
+            }
+            RecordKind::Membership { .. } => {
+                note_upload(
+                    &mut self.step,
+                    record,
+                    context.routed.audience(routed.record),
+                    fold.plan,
+                );
+            }
+            RecordKind::Delete => {}
+        }
+        self.step.evaluate(profile, &mut self.counts, fold, now);
+        let place = ExportPlace {
+            record: routed.record,
+            boundary: Timestamp::MAX,
+            profile: routed.profile,
+        };
+        self.step.exports(profile, fold, |export| exports.push(PlacedExport { place, export }));
+        self.arm(routed.profile);
+    }
+
+    /// Unites the profiles that the record links; all audiences are looked at in the same step.
+    fn absorb(&mut self, routed: &RoutedStep, fold: &FoldContext<'_>) {
+        let mut survivor = self.take(routed.profile).unwrap_or_default();
+        for id in &routed.absorbed {
+            if let Some(absorbed) = self.take(*id) {
+                survivor.join(&absorbed.identities);
+                survivor.attributes.merge(absorbed.attributes, fold.paths);
+                survivor.history.merge(absorbed.history, fold.queries);
+                survivor.memberships.merge(&absorbed.memberships);
+            }
+        }
+        self.put(routed.profile, survivor);
+        self.step.identities_changed = true;
+        let all = AudienceRank::try_from(fold.plan.audiences.len()).expect("fewer than 2^32");
+        self.step.agenda.extend(0..all);
+    }
+
+    /// Sets the timer for the profile's next change by the clock. A timer that is early already is
+    /// left: it is moved when it comes up, so that each profile has one however often it changes.
+    fn arm(&mut self, id: ProfileId) {
+        let Some(profile) = self.profiles.get_mut(&id) else { return };
+        let next = profile.memberships.next_change();
+        if next != Timestamp::MAX && profile.armed.is_none_or(|armed| next < armed) {
+            profile.armed = Some(next);
+            self.timers.push(Reverse((next, id)));
+        }
+    }
+}
+
+/// Where and when a record is applied.
+#[derive(Clone, Copy)]
+struct Moment {
+    offset: u64,
+    now: Timestamp,
+}
+
+fn write_attributes(
+    step: &mut Step,
+    profile: &mut Profile,
+    record: RecordRef<'_>,
+    leaves: &[Leaf],
+    at: Moment,
+    fold: &FoldContext<'_>,
+) {
+    let Some(rank) = fold.plan.dataset_rank(&record.dataset()) else { return };
+    let timestamp = record.timestamp().unwrap_or(at.now).min(at.now);
+    let key = WriteKey { timestamp, offset: at.offset };
+    for leaf in leaves {
+        let value = record.value(leaf.node);
+        let value = (!value.is_null()).then(|| value.raw());
+        let write = Write { path: leaf.path, rank, key, value };
+        profile.attributes.write(write, fold.paths, &mut step.touched);
+    }
+    for index in 0..step.touched.len() {
+        fold.plan.affected_by_path(step.touched[index].path, fold.paths, &mut step.agenda);
+    }
+}
+
+fn observe(
+    step: &mut Step,
+    candidates: &mut Vec<QueryId>,
+    profile: &mut Profile,
+    record: RecordRef<'_>,
+    at: Moment,
+    fold: &FoldContext<'_>,
+) {
+    let body = record.event_body().expect("an event has a body");
+    let timestamp = record.timestamp().expect("an event has a time").min(at.now);
+    let event = Event { timestamp, offset: at.offset, body };
+    candidates.clear();
+    fold.queries.candidates(record.event_type().as_deref(), candidates);
+    for id in &*candidates {
+        if profile.history.observe(*id, fold.queries, &event) {
+            let state = profile.history.get_mut(*id).expect("it has just matched");
+            state.trim(fold.queries.get(*id), at.now);
+            fold.plan.affected_by_query(*id, &mut step.agenda);
+        }
+    }
+}
+
+fn note_upload(
+    step: &mut Step,
+    record: RecordRef<'_>,
+    audience: Option<AudienceNo>,
+    plan: &ViewPlan,
+) {
+    let (Some((_, status)), Some(audience)) = (record.membership(), audience) else { return };
+    let Some(rank) = plan.rank(audience) else { return };
+    if !matches!(plan.audiences[rank as usize].qualification, Qualification::Upload { .. }) {
+        return;
+    }
+    let status = match status {
+        MembershipStatus::Realized => Status::Realized,
+        MembershipStatus::Exited => Status::Exited,
+    };
+    step.upload = Some((audience, status));
+    step.agenda.push(rank);
+}
+
+/// An export that a backfill lane asks for.
+pub fn backfill_export(dataflow: usize, payload: String) -> StepExport {
+    StepExport { dataflow, causes: Causes::BACKFILL, payload }
+}

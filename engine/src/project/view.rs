@@ -1,0 +1,146 @@
+//! The profiles of one merge policy.
+//!
+//! Profiles live in shards, each at home in one. Where a batch links profiles of several shards,
+//! all of them are moved to the home of the one that remains before the batch is folded, so that one
+//! task sees all steps of a profile that is to be, in order, and no task ever waits for another.
+
+use rayon::prelude::*;
+
+use super::plan::ViewPlan;
+use super::shard::{BatchContext, PlacedExport, RoutedStep, Shard};
+use super::step::FoldContext;
+use crate::clock::Timestamp;
+use crate::definitions::MergePolicy;
+use crate::identity::ProfileId;
+use crate::identity::graph::Graph;
+use crate::profile::membership::AudienceNo;
+use crate::profile::state::Profile;
+use crate::views::AudienceCounts;
+
+/// Shards of a view: a power of two, some for each core of the machines this is made for, so that a
+/// few busy profiles in one shard do not keep the others waiting.
+pub const SHARDS: usize = 64;
+
+const _: () = assert!(SHARDS.is_power_of_two(), "the home of a profile is a mask of its hash");
+
+/// All profiles under one merge policy.
+#[derive(Debug)]
+pub struct View {
+    /// The policy.
+    pub policy: MergePolicy,
+    /// Which identities form which profile.
+    pub graph: Graph,
+    /// The definitions in effect, as far as they concern this policy.
+    pub plan: ViewPlan,
+    shards: Vec<Shard>,
+}
+
+impl View {
+    /// No profiles yet, no definitions.
+    pub fn new(policy: MergePolicy) -> Self {
+        Self {
+            graph: Graph::new(policy.identity_graph),
+            policy,
+            plan: ViewPlan::default(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+        }
+    }
+
+    /// Folds one batch; the exports come in no particular order.
+    pub fn fold(
+        shards: &mut ShardsAndGraph<'_>,
+        steps: Vec<RoutedStep>,
+        context: &BatchContext<'_>,
+    ) -> Vec<PlacedExport> {
+        let mut by_shard: Vec<Vec<RoutedStep>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        for step in steps {
+            let home = home(shards.graph.current(step.profile));
+            for absorbed in &step.absorbed {
+                shards.move_to(*absorbed, home);
+            }
+            by_shard[home].push(step);
+        }
+        let end = context.routed.end().unwrap_or(Timestamp::MIN);
+        shards
+            .shards
+            .par_iter_mut()
+            .zip(by_shard)
+            .filter_map(|(shard, steps)| {
+                let is_idle = steps.is_empty() && shard.next_boundary() > end;
+                (!is_idle).then(|| shard.fold(&steps, context))
+            })
+            .flatten_iter()
+            .collect()
+    }
+
+    /// The parts that a fold changes, beside the plan that it reads.
+    pub fn split(&mut self) -> (ShardsAndGraph<'_>, &ViewPlan) {
+        (ShardsAndGraph { shards: &mut self.shards, graph: &self.graph }, &self.plan)
+    }
+
+    /// One profile.
+    pub fn profile(&self, id: ProfileId) -> Option<&Profile> {
+        self.shards[home(id)].get(id)
+    }
+
+    /// All profiles' ids, ascending.
+    pub fn ids(&self) -> Vec<ProfileId> {
+        let mut ids: Vec<ProfileId> = self.shards.par_iter().flat_map_iter(Shard::ids).collect();
+        ids.par_sort_unstable();
+        ids
+    }
+
+    /// How many profiles are in an audience.
+    pub fn counts(&self, audience: AudienceNo) -> AudienceCounts {
+        self.shards.iter().fold(AudienceCounts::default(), |sum, shard| {
+            let counts = shard.counts().get(audience);
+            AudienceCounts {
+                realized: sum.realized + counts.realized,
+                exited: sum.exited + counts.exited,
+            }
+        })
+    }
+
+    /// The next boundary of any profile; [`Timestamp::MAX`] if there is none.
+    pub fn next_boundary(&mut self) -> Timestamp {
+        self.shards.iter_mut().map(Shard::next_boundary).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// Renders one profile for one dataflow, as it is now; `None` if there is no such profile, or the
+    /// dataflow maps no audience of this view.
+    pub fn render(&self, id: ProfileId, dataflow: usize, fold: &FoldContext<'_>) -> Option<String> {
+        self.shards[home(id)].render(id, dataflow, fold)
+    }
+}
+
+/// The shards of a view, and where profiles are at home.
+pub struct ShardsAndGraph<'a> {
+    shards: &'a mut Vec<Shard>,
+    graph: &'a Graph,
+}
+
+impl ShardsAndGraph<'_> {
+    /// Runs `each` on every shard in parallel and collects the exports.
+    pub fn each(
+        &mut self,
+        each: impl Fn(&mut Shard) -> Vec<PlacedExport> + Sync + Send,
+    ) -> Vec<PlacedExport> {
+        self.shards.par_iter_mut().flat_map_iter(each).collect()
+    }
+
+    fn move_to(&mut self, profile: ProfileId, target: usize) {
+        let from = home(profile);
+        if from != target
+            && let Some(state) = self.shards[from].take(profile)
+        {
+            self.shards[target].put(profile, state);
+        }
+    }
+}
+
+/// The shard that a profile lives in.
+fn home(profile: ProfileId) -> usize {
+    // Fibonacci hashing: offsets are dense, their products' high bits are not.
+    let spread = profile.as_u64().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (spread >> (u64::BITS - SHARDS.trailing_zeros())) as usize
+}
