@@ -134,7 +134,11 @@ mod tests {
             ("nothing done", row(0, &[], &[]), row(0, &[], &[])),
             ("ranges", row(5, &[(6, 6), (9, 40)], &[]), row(5, &[(6, 6), (9, 40)], &[])),
             ("the watermark itself may be done", row(5, &[(5, 9)], &[]), row(5, &[(5, 9)], &[])),
-            ("below the watermark is implied", row(5, &[(1, 2), (3, 6)], &[]), row(5, &[(5, 6)], &[])),
+            (
+                "below the watermark is implied",
+                row(5, &[(1, 2), (3, 6)], &[]),
+                row(5, &[(5, 6)], &[]),
+            ),
             (
                 "to the end of numbers",
                 row(0, &[(2, 2), (4, u64::MAX)], &[]),

@@ -1,0 +1,398 @@
+//! What can be typed (`SPEC.md` §10).
+//!
+//! Commands and options that the contract names and this version does not have are parsed too, so
+//! that they are answered with "not built yet" and not with "did you mean".
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use forebay_engine::clock::Timestamp;
+
+use crate::durations;
+
+/// An embedded activation engine: durable customer records in, relevant profile changes out over HTTP.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    after_help = "Start with `forebay demo`, or `forebay init` for a configuration of your own."
+)]
+pub(crate) struct Args {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The configuration
+    #[arg(long, global = true, value_name = "FILE", env = "FOREBAY_CONFIG")]
+    #[arg(default_value = "forebay.toml")]
+    pub(crate) config: PathBuf,
+    /// The data directory
+    #[arg(long, global = true, value_name = "DIR", env = "FOREBAY_DATA")]
+    #[arg(default_value = "./forebay-data")]
+    pub(crate) data: PathBuf,
+    /// How results are printed; json gives one object a line
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Do the whole job on bundled real purchases, in a temporary directory
+    Demo(Demo),
+    /// Write a commented starter configuration
+    Init {
+        /// Where; made if it is not there
+        #[arg(value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Validate the configuration and print each audience's plan
+    Check,
+    /// Print the exports that arrive: the endpoint of the starter configuration
+    Receiver(Receiver),
+    /// Run the engine: read inputs, derive, deliver
+    Run(Run),
+    /// Append records and derive, send nothing
+    Ingest(Ingest),
+    /// One profile: attributes, identities, memberships
+    Profile(Profile),
+    /// One screen of health
+    Status,
+    /// Audiences and their members
+    #[command(subcommand)]
+    Audience(Audience),
+    /// Dataflows: state, rates, latencies
+    #[command(subcommand)]
+    Dataflow(Dataflow),
+    /// Exports that were given up on
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// The event log
+    #[command(subcommand)]
+    Log(Log),
+    /// Make a CSV file an audience's whole membership
+    #[command(hide = true)]
+    ImportAudience(NotBuilt),
+    /// Destinations
+    #[command(hide = true)]
+    Destination(NotBuilt),
+    /// Record, rule, cause, payload and attempts behind an export
+    #[command(hide = true)]
+    Explain(NotBuilt),
+    /// Alerts
+    #[command(hide = true)]
+    Alerts(NotBuilt),
+    /// Access tokens
+    #[command(hide = true)]
+    Token(NotBuilt),
+    /// Derive everything again from the log and compare
+    #[command(hide = true)]
+    Verify(NotBuilt),
+    /// Derive everything again from the log and replace
+    #[command(hide = true)]
+    Rebuild(NotBuilt),
+}
+
+/// Takes whatever follows a command that is not built yet.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NotBuilt {
+    /// Ignored.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+/// `forebay demo`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Write what the receiver got, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) exports: Option<PathBuf>,
+}
+
+/// `forebay receiver`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Receiver {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8400")]
+    pub(crate) listen: SocketAddr,
+    /// The status to answer with
+    #[arg(long, value_name = "N", default_value_t = 204)]
+    #[arg(value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub(crate) status: u16,
+}
+
+/// `forebay run`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// NDJSON to read, gzip if it ends in .gz, - for stdin; several are read one after another
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) input: Vec<PathBuf>,
+    /// Read the inputs, deliver or dead-letter everything, print a summary, exit
+    #[arg(long)]
+    pub(crate) drain: bool,
+    /// How long --drain waits for a destination that takes nothing
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = durations::parse)]
+    pub(crate) drain_timeout: Duration,
+    /// Move the event clock to this time (RFC 3339) after the input
+    #[arg(long, value_name = "TIME", value_parser = timestamp)]
+    pub(crate) advance_to: Option<Timestamp>,
+    /// Exit with 1 if a record was rejected
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Not built yet.
+    #[arg(long, hide = true)]
+    pub(crate) follow: bool,
+    /// Not built yet.
+    #[arg(long, hide = true, value_name = "ADDR")]
+    pub(crate) listen: Option<OsString>,
+}
+
+/// `forebay ingest`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ingest {
+    /// NDJSON, gzip if it ends in .gz; - for stdin
+    #[arg(value_name = "FILE|-")]
+    pub(crate) input: PathBuf,
+    /// Exit with 1 if a record was rejected
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// `forebay profile`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Profile {
+    /// An identity's namespace, for example Email
+    #[arg(value_name = "NAMESPACE")]
+    pub(crate) namespace: String,
+    /// The identity's id, exactly as in the records
+    pub(crate) id: String,
+    /// The merge policy to see it under, if not the default one
+    #[arg(long, value_name = "ID")]
+    pub(crate) merge_policy: Option<String>,
+    /// Not built yet.
+    #[arg(long, hide = true, value_name = "OFFSET|TIME")]
+    pub(crate) as_of: Option<OsString>,
+}
+
+/// `forebay audience`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audience {
+    /// All audiences, with how many are in and how many left
+    List,
+    /// The profiles in an audience, and those that left it
+    Members {
+        /// The audience
+        id: String,
+        /// At most so many; 100 in text and all in json unless given
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// One audience
+    #[command(hide = true)]
+    Show(NotBuilt),
+    /// Who would have been in it
+    #[command(hide = true)]
+    Backtest(NotBuilt),
+}
+
+/// `forebay dataflow`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dataflow {
+    /// All dataflows, one line each
+    List,
+    /// State, rates, lag and latencies of one dataflow, or of all
+    Status {
+        /// The dataflow
+        id: Option<String>,
+    },
+    /// Past runs
+    #[command(hide = true)]
+    Runs(NotBuilt),
+}
+
+/// `forebay dead-letters`
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// What was given up on, newest last, with every attempt
+    List {
+        /// Of one dataflow only
+        #[arg(long, value_name = "ID")]
+        dataflow: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Send them again: by the running engine, or by the next run
+    Replay {
+        /// One export, by its id; all without one
+        export: Option<String>,
+        /// Of one dataflow only
+        #[arg(long, value_name = "ID", conflicts_with = "export")]
+        dataflow: Option<String>,
+        /// What to send: what was to be sent then, or the profile as it is now
+        #[arg(long, value_enum, default_value_t = Payload::Original)]
+        payload: Payload,
+    },
+    /// Write them to a file
+    #[command(hide = true)]
+    Export(NotBuilt),
+    /// Forget them
+    #[command(hide = true)]
+    Purge(NotBuilt),
+}
+
+/// What a replay sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Payload {
+    /// The same bytes under the same id.
+    Original,
+    /// A new export (not built yet).
+    Current,
+}
+
+/// `forebay log`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// How many records, bytes and segments there are
+    Stats,
+    /// The records
+    #[command(hide = true)]
+    Cat(NotBuilt),
+    /// Remove the bytes of deleted profiles
+    #[command(hide = true)]
+    Compact(NotBuilt),
+}
+
+/// Reads RFC 3339.
+fn timestamp(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| {
+        format!("`{text}` is no RFC 3339 time; write for example 2026-01-31T00:00:00Z")
+    })
+}
+
+impl Args {
+    /// The first thing asked for that this version does not have, if any.
+    pub(crate) fn not_built(&self) -> Option<&'static str> {
+        match &self.command {
+            Command::ImportAudience(_) => Some("`forebay import-audience`"),
+            Command::Destination(_) => Some("`forebay destination`"),
+            Command::Explain(_) => Some("`forebay explain`"),
+            Command::Alerts(_) => Some("`forebay alerts`"),
+            Command::Token(_) => Some("`forebay token`"),
+            Command::Verify(_) => Some("`forebay verify`"),
+            Command::Rebuild(_) => Some("`forebay rebuild`"),
+            Command::Audience(Audience::Show(_)) => Some("`forebay audience show`"),
+            Command::Audience(Audience::Backtest(_)) => Some("`forebay audience backtest`"),
+            Command::Dataflow(Dataflow::Runs(_)) => Some("`forebay dataflow runs`"),
+            Command::DeadLetters(DeadLetters::Export(_)) => Some("`forebay dead-letters export`"),
+            Command::DeadLetters(DeadLetters::Purge(_)) => Some("`forebay dead-letters purge`"),
+            Command::DeadLetters(DeadLetters::Replay { payload: Payload::Current, .. }) => {
+                Some("`dead-letters replay --payload current`")
+            }
+            Command::Log(Log::Cat(_)) => Some("`forebay log cat`"),
+            Command::Log(Log::Compact(_)) => Some("`forebay log compact`"),
+            Command::Run(run) if run.follow => Some("`run --follow`"),
+            Command::Run(run) if run.listen.is_some() => Some("`run --listen`"),
+            Command::Profile(profile) if profile.as_of.is_some() => Some("`profile --as-of`"),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Args, Command};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_typed_is_understood() {
+        // (what is typed, whether it is understood, what is said to be not built yet)
+        let cases = [
+            ("demo", true, None),
+            ("demo --exports out.ndjson --output json", true, None),
+            ("init", true, None),
+            ("init some/dir", true, None),
+            ("check --config other.toml", true, None),
+            ("--config other.toml check", true, None),
+            ("receiver --listen 127.0.0.1:0 --status 503", true, None),
+            ("receiver --status 99", false, None),
+            ("receiver --listen nowhere", false, None),
+            ("run", true, None),
+            ("run --input a.ndjson --input - --drain --drain-timeout 1s", true, None),
+            ("run --drain-timeout soon", false, None),
+            ("run --advance-to 2026-01-01T00:00:00Z", true, None),
+            ("run --advance-to tomorrow", false, None),
+            ("run --follow", true, Some("`run --follow`")),
+            ("run --listen 127.0.0.1:80", true, Some("`run --listen`")),
+            ("ingest", false, None),
+            ("ingest -", true, None),
+            ("ingest a.ndjson --strict --data d --output json", true, None),
+            ("profile Email", false, None),
+            ("profile Email ana@example.com --merge-policy strict", true, None),
+            ("profile Email a --as-of 7", true, Some("`profile --as-of`")),
+            ("status", true, None),
+            ("audience", false, None),
+            ("audience list", true, None),
+            ("audience members vip --limit 5", true, None),
+            ("audience backtest f.pql --from a --to b", true, Some("`forebay audience backtest`")),
+            ("dataflow list", true, None),
+            ("dataflow status", true, None),
+            ("dataflow status to_sink", true, None),
+            ("dataflow runs to_sink", true, Some("`forebay dataflow runs`")),
+            ("dead-letters list --dataflow d", true, None),
+            ("dead-letters replay", true, None),
+            ("dead-letters replay e1", true, None),
+            ("dead-letters replay e1 --dataflow d", false, None),
+            (
+                "dead-letters replay --payload current",
+                true,
+                Some("`dead-letters replay --payload current`"),
+            ),
+            ("log stats", true, None),
+            ("log compact", true, Some("`forebay log compact`")),
+            ("explain --profile a b --dataflow c", true, Some("`forebay explain`")),
+            ("import-audience vip --csv f", true, Some("`forebay import-audience`")),
+            ("alerts list", true, Some("`forebay alerts`")),
+            ("token new", true, Some("`forebay token`")),
+            ("verify", true, Some("`forebay verify`")),
+            ("--output yaml status", false, None),
+            ("sttaus", false, None),
+        ];
+        for (typed, understood, not_built) in cases {
+            let parsed = Args::try_parse_from(["forebay"].into_iter().chain(typed.split(' ')));
+            assert_eq!(parsed.is_ok(), understood, "{typed}: {parsed:?}");
+            assert_eq!(parsed.ok().and_then(|args| args.not_built()), not_built, "{typed}");
+        }
+    }
+
+    #[test]
+    fn drain_waits_a_minute_unless_told() {
+        let args = Args::try_parse_from(["forebay", "run"]).expect("it is a command");
+        let Command::Run(run) = args.command else { panic!("it is `run`") };
+        assert_eq!(run.drain_timeout.as_secs(), 60);
+    }
+}

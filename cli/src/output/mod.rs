@@ -1,0 +1,56 @@
+//! Results on stdout: tables for people, one JSON object a line for programs.
+//!
+//! A reader that goes away (`| head`) is no failure; every function here says so with
+//! [`CliError::ReaderGone`] and the command ends quietly.
+
+/// Writes a line to stderr, as `eprintln!` does, but survives a stderr that nobody reads any more.
+macro_rules! tell {
+    ($($arguments:tt)*) => { $crate::output::tell_arguments(format_args!($($arguments)*)) };
+}
+
+mod dataflow;
+mod summary;
+mod table;
+
+pub(crate) use dataflow::dataflow_table;
+pub(crate) use summary::summary_text;
+pub(crate) use table::{Align, number, table};
+
+use std::io::{self, ErrorKind, Write};
+
+use serde::Serialize;
+
+use crate::exit_code::CliError;
+
+/// Writes a line to stderr; see `tell!`.
+pub(crate) fn tell_arguments(line: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stderr().lock(), "{line}") {
+        // There is nobody left to tell, and the work goes on; the log may go elsewhere.
+        tracing::debug!(%error, "stderr is gone");
+    }
+}
+
+/// Writes a line of text to stdout.
+pub(crate) fn text(line: &str) -> Result<(), CliError> {
+    checked(writeln!(io::stdout().lock(), "{line}"))
+}
+
+/// Writes `value` to stdout as one line of JSON.
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
+    let line = serde_json::to_string(value)
+        .map_err(|error| CliError::Failed(format!("cannot print the result as JSON: {error}")))?;
+    text(&line)
+}
+
+/// Writes each value to stdout as one line of JSON.
+pub(crate) fn json_lines<T: Serialize>(values: &[T]) -> Result<(), CliError> {
+    values.iter().try_for_each(json)
+}
+
+/// Tells a reader that went away from an output that failed.
+fn checked(written: io::Result<()>) -> Result<(), CliError> {
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => CliError::ReaderGone,
+        _ => CliError::Failed(format!("cannot write to stdout: {error}")),
+    })
+}
