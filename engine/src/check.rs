@@ -8,7 +8,7 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 
-use crate::config::{Config, Diagnostics, PqlFacts, PqlFault};
+use crate::config::{Config, Diagnostics, KindOf, PqlFacts, PqlFault};
 use crate::definitions::AudienceKind;
 use crate::pql::{CompileContext, QuerySet, Rule, SegmentKind};
 use crate::profile::path::PathTable;
@@ -50,32 +50,19 @@ pub fn plans(config: &Config) -> Vec<(String, Vec<String>)> {
 }
 
 /// What the configuration asks of the language: does the rule compile, and which audiences does it
-/// name? Whether those exist is the configuration's question.
-fn check_rule(text: &str) -> Result<PqlFacts, PqlFault> {
-    let kinds = [SegmentKind::Rule, SegmentKind::Upload];
-    let mut result = Ok(PqlFacts::default());
-    // A rule may name rules and uploads; as long as it is not known which of them an id is, it is
-    // enough that one reading of it compiles.
-    for kind in kinds {
-        let context = CompileContext { zone: &TimeZone::UTC, segment: &|_| Some(kind) };
-        let compiled =
-            Rule::compile(text, &mut QuerySet::new(), &mut PathTable::default(), &context);
-        match compiled {
-            Ok(rule) => {
-                let named = rule.reads().segments.iter();
-                let segments = named.map(|s| (s.id.clone(), s.span.clone())).collect();
-                return Ok(PqlFacts { segments });
-            }
-            Err(error) => {
-                result = Err(PqlFault {
-                    span: error.span.clone(),
-                    message: error.message.clone(),
-                    help: error.help.clone(),
-                });
-            }
-        }
-    }
-    result
+/// name? Whether those exist is the configuration's question, so an unknown one passes here.
+fn check_rule(text: &str, kind_of: &KindOf<'_>) -> Result<PqlFacts, PqlFault> {
+    let segment = |id: &str| {
+        Some(match kind_of(id) {
+            Some(AudienceKind::Upload { .. }) => SegmentKind::Upload,
+            Some(AudienceKind::Rule { .. }) | None => SegmentKind::Rule,
+        })
+    };
+    let context = CompileContext { zone: &TimeZone::UTC, segment: &segment };
+    let rule = Rule::compile(text, &mut QuerySet::new(), &mut PathTable::default(), &context)
+        .map_err(|error| PqlFault { span: error.span, message: error.message, help: error.help })?;
+    let named = rule.reads().segments.iter();
+    Ok(PqlFacts { segments: named.map(|s| (s.id.clone(), s.span.clone())).collect() })
 }
 
 fn days(ms: u64) -> String {

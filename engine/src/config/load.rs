@@ -53,7 +53,7 @@ impl Config {
         path: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Diagnostics> {
-        Self::load_with(path, environment, &|_| Ok(PqlFacts::default()))
+        Self::load_with(path, environment, &|_, _| Ok(PqlFacts::default()))
     }
 
     /// Loads a configuration whose rules `pql` can check. `environment` looks variables up.

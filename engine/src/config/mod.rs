@@ -40,5 +40,5 @@ mod tests;
 pub use destination::{DEFAULT_DISK_BUDGET, Destination};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use load::Config;
-pub use rules::{PqlCheck, PqlFacts, PqlFault};
+pub use rules::{KindOf, PqlCheck, PqlFacts, PqlFault};
 pub use starter::STARTER;

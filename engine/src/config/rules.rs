@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::audience::AudienceDraft;
 use super::identifier::Identifiers;
 use super::report::Report;
+use crate::definitions::AudienceKind;
 
 /// What the check of one rule's text finds out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,8 +31,11 @@ pub struct PqlFault {
     pub help: Option<String>,
 }
 
-/// Checks the text of one rule.
-pub type PqlCheck<'a> = dyn Fn(&str) -> Result<PqlFacts, PqlFault> + 'a;
+/// What decides who is in the audience with an id; `None` if there is none.
+pub type KindOf<'a> = dyn Fn(&str) -> Option<&'a AudienceKind> + 'a;
+
+/// Checks the text of one rule, told what the audiences are that it may name.
+pub type PqlCheck<'a> = dyn Fn(&str, &KindOf<'_>) -> Result<PqlFacts, PqlFault> + 'a;
 
 /// Checks every rule and returns the ids of all audiences, each after those it depends on.
 pub(super) fn check(
@@ -39,10 +43,14 @@ pub(super) fn check(
     (ids, pql): (&Identifiers, &PqlCheck<'_>),
     report: &Report,
 ) -> Vec<String> {
+    let kind_of = |id: &str| {
+        let named = drafts.iter().find(|other| other.audience.id == id)?;
+        Some(&named.audience.kind)
+    };
     let dependencies: Vec<Vec<usize>> = drafts
         .iter()
         .map(|draft| {
-            let segments = check_rule(draft, pql, report);
+            let segments = check_rule(draft, (pql, &kind_of), report);
             let known = segments
                 .iter()
                 .filter_map(|segment| resolve(drafts, draft, (ids, segment), report));
@@ -67,11 +75,11 @@ pub(super) fn check(
 /// The segments a rule names; a fault in it is reported.
 fn check_rule(
     draft: &AudienceDraft,
-    pql: &PqlCheck<'_>,
+    (pql, kind_of): (&PqlCheck<'_>, &KindOf<'_>),
     report: &Report,
 ) -> Vec<(String, Range<usize>)> {
     let Some(rule) = &draft.rule else { return Vec::new() };
-    match pql(&rule.value) {
+    match pql(&rule.value, kind_of) {
         Ok(facts) => facts.segments,
         Err(fault) => {
             let message = format!("audience `{}`: {}", draft.audience.id, fault.message);

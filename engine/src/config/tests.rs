@@ -6,7 +6,7 @@ mod reading;
 
 use std::path::Path;
 
-use super::{Config, Diagnostic, Diagnostics, PqlFacts, PqlFault};
+use super::{Config, Diagnostic, Diagnostics, KindOf, PqlFacts, PqlFault};
 
 /// One file of a configuration: its path below the directory, and its text.
 type File<'a> = (&'a str, &'a str);
@@ -23,7 +23,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 /// Stands in for the language: `inSegment("x")` names x, `= =` is wrong, all else is right.
-fn pql(text: &str) -> Result<PqlFacts, PqlFault> {
+fn pql(text: &str, _: &KindOf<'_>) -> Result<PqlFacts, PqlFault> {
     if let Some(at) = text.find("= =") {
         let message = "expected a value, found `=`".to_owned();
         return Err(PqlFault { span: at + 2..at + 3, message, help: None });

@@ -32,6 +32,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Longest wait for a boundary before it is looked up again: the deriver may have moved it.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Wait for requests where time comes with the records only.
+const IDLE: Duration = Duration::from_secs(3600);
+
 /// Parsed lines of one input, on their way to the log.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -121,7 +124,7 @@ impl Appender {
 
     fn patience(&self) -> Duration {
         if self.rules.kind == ClockKind::Event {
-            return LOOK_AGAIN;
+            return IDLE;
         }
         let wait =
             self.shared.next_boundary().as_millis().saturating_sub(self.clock.now().as_millis());

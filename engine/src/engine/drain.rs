@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::control::Control;
 use super::{Engine, Progress};
+use crate::clock::ClockKind;
 use crate::deliver::state::DrainState;
 use crate::error::EngineError;
 
@@ -37,13 +39,14 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<Vec<Waiting>, EngineError> {
         self.barrier()?;
+        if self.kind == ClockKind::Wall && self.shared.next_boundary() <= self.clock.now() {
+            self.control(Control::Tick {})?;
+        }
         let Some(delivery) = &self.delivery else { return Ok(Vec::new()) };
         let mut seen = 0;
         loop {
             self.shared.check()?;
-            if let Some(failure) = delivery.failure() {
-                return Err(EngineError::Stopped(failure.to_string()));
-            }
+            self.check_delivery()?;
             let mut kept = BTreeMap::new();
             let mut is_waiting = false;
             for dataflow in self.dataflow_settings() {

@@ -51,7 +51,7 @@ use deriver::Job;
 use open::Replayed;
 use shared::Shared;
 use stored_backlog::StoredBacklog;
-use tally::Tally;
+use tally::Tallies;
 
 /// Blocks on their way to the log: enough to keep the appender busy while others are parsed.
 const APPEND_QUEUE: usize = 16;
@@ -102,7 +102,7 @@ pub struct Engine {
     config: Option<Config>,
     parse_rules: ParseRules,
     positions: Mutex<std::collections::BTreeMap<String, Position>>,
-    tallies: Mutex<Vec<Arc<Tally>>>,
+    tallies: Mutex<Tallies>,
     opened: Moment,
     delivery: Option<Arc<Delivery>>,
     /// Closed first; then the threads end, the appender before the deriver.
@@ -138,7 +138,7 @@ impl Engine {
         let mut engine = Self {
             parse_rules: parse_rules(replayed.deriver.definitions()),
             positions: Mutex::new(std::mem::take(&mut replayed.positions)),
-            tallies: Mutex::new(Vec::new()),
+            tallies: Mutex::new(Tallies::default()),
             kind: replayed.kind,
             mode: options.mode,
             clock: Arc::clone(&options.clock),
@@ -162,7 +162,10 @@ impl Engine {
 
     /// Waits until somebody asks to stop, or the engine fails.
     pub fn run_until_stopped(&self) -> Result<(), EngineError> {
-        self.shared.wait_for_stop()
+        while self.shared.wait_while_running()? {
+            self.check_delivery()?;
+        }
+        Ok(())
     }
 
     /// What a person should hear, since the last call.
@@ -220,6 +223,17 @@ impl Engine {
         }
         self.jobs = Some(jobs);
         Ok(())
+    }
+
+    /// An error if delivery has failed; the engine stops then (fail-stop).
+    fn check_delivery(&self) -> Result<(), EngineError> {
+        match self.delivery.as_ref().and_then(|delivery| delivery.failure()) {
+            Some(failure) => {
+                self.shared.fail(&*failure);
+                self.shared.check()
+            }
+            None => Ok(()),
+        }
     }
 
     /// Starts a thread whose panic stops the engine.

@@ -49,6 +49,10 @@ pub(super) fn replay(
     shared: &Arc<Shared>,
     progress: &dyn Progress,
 ) -> Result<Replayed, EngineError> {
+    // What a killed process wrote may be visible and not durable: it must be, before anything is
+    // derived from it or sent.
+    store.log().sync()?;
+    store.sync_state()?;
     let kind = clock_kind(store, options)?;
     let history = history(store)?;
     let configured = options.config.as_ref().map(|config| &config.definitions);

@@ -92,8 +92,7 @@ impl Engine {
     }
 
     fn feed(&self, name: &str) -> Feed<'_> {
-        let tally = Arc::new(Tally::default());
-        self.tallies.lock().expect("no thread panics with this lock").push(Arc::clone(&tally));
+        let tally = self.tallies.lock().expect("no thread panics with this lock").begin();
         Feed { engine: self, source: name.into(), tally, records: 0, is_first: true }
     }
 

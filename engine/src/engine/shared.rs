@@ -50,18 +50,17 @@ impl Shared {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    /// Waits until the engine is asked to stop or fails.
-    pub(super) fn wait_for_stop(&self) -> Result<(), EngineError> {
-        let mut failure = self.lock();
-        while failure.is_none() && !self.is_stopping() {
-            failure = self
-                .changed
-                .wait_timeout(failure, LOOK_AGAIN)
-                .expect("no thread panics with this lock")
-                .0;
+    /// Waits a moment, less if the engine is asked to stop or fails. Whether it goes on.
+    pub(super) fn wait_while_running(&self) -> Result<bool, EngineError> {
+        let failure = self.lock();
+        if failure.is_none() && !self.is_stopping() {
+            let waited = self.changed.wait_timeout(failure, LOOK_AGAIN);
+            drop(waited.expect("no thread panics with this lock"));
+        } else {
+            drop(failure);
         }
-        drop(failure);
-        self.check()
+        self.check()?;
+        Ok(!self.is_stopping())
     }
 
     /// Keeps something to tell a person.

@@ -1,8 +1,45 @@
 //! What became of the records of one input.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::views::{IngestSummary, RecordCounts};
+
+/// The inputs of a run: what is over is kept as a sum.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    over: RecordCounts,
+    open: Vec<Arc<Tally>>,
+}
+
+impl Tallies {
+    /// Begins to count one more input.
+    pub(super) fn begin(&mut self) -> Arc<Tally> {
+        let over = &mut self.over;
+        self.open.retain(|tally| {
+            let is_over = Arc::strong_count(tally) == 1 && tally.is_settled();
+            if is_over {
+                *over = sum(*over, tally.records());
+            }
+            !is_over
+        });
+        let tally = Arc::new(Tally::default());
+        self.open.push(Arc::clone(&tally));
+        tally
+    }
+
+    /// What became of the records of all inputs.
+    pub(super) fn records(&self) -> RecordCounts {
+        self.open.iter().fold(self.over, |total, tally| sum(total, tally.records()))
+    }
+}
+
+fn sum(a: RecordCounts, b: RecordCounts) -> RecordCounts {
+    RecordCounts {
+        accepted: a.accepted + b.accepted,
+        rejected: a.rejected + b.rejected,
+        duplicate: a.duplicate + b.duplicate,
+    }
+}
 
 /// Counted by the threads that accept and derive; waited for by the one that reads.
 #[derive(Debug, Default)]
@@ -66,6 +103,11 @@ impl Tally {
             rejected: counts.rejected,
             duplicate: counts.duplicate,
         }
+    }
+
+    /// Whether every block is derived.
+    pub(super) fn is_settled(&self) -> bool {
+        self.counts.lock().expect("no thread panics with this lock").open == 0
     }
 
     /// The counts, with the offset of the first record; `next_offset` if there was none.

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::delivery_settings::{
-    AuthSettings, CredentialsStyle, HeaderText, Sending, Waiting,
-};
-use super::super::{ClockKind, STARTER};
+use super::super::STARTER;
 use super::{dataflow, destination, good, load};
+use crate::clock::ClockKind;
 use crate::definitions::{
     AttributeMerge, AudienceKind, IdentityGraph, Memberships, MergePolicy, SameValueWrites,
     Settings, Triggers,
 };
+use crate::deliver::settings::{AuthSettings, CredentialsStyle, HeaderText, Sending, Waiting};
 
 #[test]
 fn the_starter_loads_without_errors_or_warnings() {
