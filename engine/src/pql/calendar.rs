@@ -43,7 +43,7 @@ fn local(at: Timestamp, zone: &TimeZone) -> DateTime {
 /// The instant of a local date and time: the first of two, and past a gap as far as it was in it.
 fn instant(local: DateTime, zone: &TimeZone) -> Timestamp {
     match zone.to_ambiguous_timestamp(local).compatible() {
-        Ok(at) => Timestamp::from_millis(at.as_nanosecond().div_euclid(1_000_000) as i64),
+        Ok(at) => Timestamp::from_millis(at.as_millisecond()),
         Err(_) if local.year() < 0 => Timestamp::MIN,
         Err(_) => Timestamp::MAX,
     }

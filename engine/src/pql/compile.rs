@@ -7,7 +7,10 @@ use jiff::tz::TimeZone;
 
 use crate::profile::path::{PathId, PathTable};
 
-use super::ast::{Binding, Expr, ExprKind, Name, Quantifier, Relation, TimeExpr, WhenExpr};
+use super::ast::{
+    Binding, Comparison, Direction, Expr, ExprKind, Name, Operator, Quantifier, Relation, TimeExpr,
+    WhenExpr,
+};
 use super::calendar;
 use super::error::PqlError;
 use super::op::{Keys, Op, Standing};
@@ -86,81 +89,105 @@ impl Compiler<'_> {
 
     /// An expression where true or false is needed.
     pub(super) fn condition(&mut self, expr: &Expr) -> Result<Op, PqlError> {
-        if let ExprKind::If(three) = &expr.kind {
-            let [test, yes, no] = &**three;
-            let three = [self.condition(test)?, self.condition(yes)?, self.condition(no)?];
-            return Ok(Op::If(Box::new(three)));
+        match &expr.kind {
+            ExprKind::If(three) => self.conditional(three),
+            ExprKind::Name(_) | ExprKind::Filter(..) => match self.as_events(expr) {
+                Some(events) => self.has_events(&events),
+                None => self.as_condition(expr),
+            },
+            _ => self.as_condition(expr),
         }
-        if let Some(events) = self.as_events(expr) {
-            return self.has_events(&events, expr);
-        }
+    }
+
+    fn conditional(&mut self, three: &[Expr; 3]) -> Result<Op, PqlError> {
+        let [test, yes, no] = three;
+        let three = [self.condition(test)?, self.condition(yes)?, self.condition(no)?];
+        Ok(Op::If(Box::new(three)))
+    }
+
+    fn as_condition(&mut self, expr: &Expr) -> Result<Op, PqlError> {
         let found = self.value(expr)?;
+        let is_literal = matches!(found.op, Op::List(_));
         match found.kind {
             Type::Condition => Ok(found.op),
-            Type::Data => Ok(Op::Present(Box::new(found.op))),
-            Type::List if !matches!(found.op, Op::List(_)) => Ok(Op::Present(Box::new(found.op))),
-            Type::Events => Ok(Op::Present(Box::new(found.op))),
-            kind => {
-                let message = format!("expected a condition, found {}", kind.describe());
-                Err(PqlError::new(expr.span.clone(), message).help(
-                    "compare it, such as `… > 0` or `… = \"x\"`; only a path alone asks whether \
-                     there is a value",
-                ))
-            }
+            Type::Data | Type::Events => Ok(Op::Present(Box::new(found.op))),
+            Type::List if !is_literal => Ok(Op::Present(Box::new(found.op))),
+            kind => Err(no_condition(expr, kind)),
         }
     }
 
     /// An expression where any value will do.
+    ///
+    /// Each kind has its function, so that the frames of this recursion stay small.
     pub(super) fn value(&mut self, expr: &Expr) -> Result<Typed, PqlError> {
-        let condition = |op| Ok(Typed::new(op, Type::Condition));
         match &expr.kind {
-            ExprKind::Text(text) => Ok(Typed::new(Op::Text(text.as_str().into()), Type::Text)),
-            ExprKind::Number(number) => Ok(Typed::new(Op::Number(*number), Type::Number)),
-            ExprKind::Bool(value) => condition(Op::Bool(*value)),
-            ExprKind::Date(day) => {
-                let at = calendar::start_of(*day, self.zone());
-                Ok(Typed::new(Op::Time(at), Type::Time))
-            }
-            ExprKind::Current(part) => Ok(Typed::new(Op::Current(*part), Type::Number)),
-            ExprKind::List(items) => {
-                let items = items.iter().map(|item| Ok(self.scalar(item)?.op));
-                Ok(Typed::new(Op::List(items.collect::<Result<_, PqlError>>()?), Type::List))
-            }
             ExprKind::Name(_) | ExprKind::Member(..) => self.path(expr),
             ExprKind::Call(base, name, arguments) => self.call(expr, (&**base, name), arguments),
             ExprKind::Filter(base, test) => self.filter(expr, base, test),
             ExprKind::If(three) => self.choice(three),
-            ExprKind::InSegment(id) => {
-                let (index, _) = self.segment(id)?;
-                condition(Op::InSegment(index))
-            }
-            ExprKind::Not(operand) => condition(Op::Not(Box::new(self.condition(operand)?))),
-            ExprKind::And(all) => condition(Op::And(self.conditions(all)?)),
-            ExprKind::Or(all) => condition(Op::Or(self.conditions(all)?)),
-            ExprKind::Compare(how, left, right) => {
-                let (left, right) = (self.comparable(left)?, self.comparable(right)?);
-                condition(Op::Compare(*how, Box::new(left), Box::new(right)))
-            }
-            ExprKind::Relate(relation, left, right) => {
-                condition(self.relation(*relation, left, right)?)
-            }
-            ExprKind::Occurs(subject, when) => {
-                let subject = self.datable(subject)?;
-                let (when, mut anchors) = self.when(when)?;
-                anchors.insert(0, subject);
-                condition(Op::Occurs(when, anchors))
-            }
-            ExprKind::Arithmetic(first, rest) => {
-                let first = Box::new(self.number(first)?);
-                let rest = rest.iter().map(|(operator, op)| Ok((*operator, self.number(op)?)));
-                let rest = rest.collect::<Result<_, PqlError>>()?;
-                Ok(Typed::new(Op::Arithmetic(first, rest), Type::Number))
-            }
-            ExprKind::Quantified(quantifier, bindings) => {
-                condition(self.quantified(*quantifier, bindings, expr)?)
-            }
-            ExprKind::Chain(steps) => condition(self.chain(steps, expr)?),
+            ExprKind::Arithmetic(first, rest) => self.arithmetic(first, rest),
+            ExprKind::List(items) => self.list(items),
+            ExprKind::Text(_)
+            | ExprKind::Number(_)
+            | ExprKind::Bool(_)
+            | ExprKind::Date(_)
+            | ExprKind::Current(_) => Ok(self.literal(expr)),
+            _ => self.test(expr).map(|op| Typed::new(op, Type::Condition)),
         }
+    }
+
+    fn literal(&self, expr: &Expr) -> Typed {
+        match &expr.kind {
+            ExprKind::Text(text) => Typed::new(Op::Text(text.as_str().into()), Type::Text),
+            ExprKind::Number(number) => Typed::new(Op::Number(*number), Type::Number),
+            ExprKind::Date(day) => {
+                Typed::new(Op::Time(calendar::start_of(*day, self.zone())), Type::Time)
+            }
+            ExprKind::Current(part) => Typed::new(Op::Current(*part), Type::Number),
+            other => Typed::new(Op::Bool(matches!(other, ExprKind::Bool(true))), Type::Condition),
+        }
+    }
+
+    /// What yields true or false.
+    fn test(&mut self, expr: &Expr) -> Result<Op, PqlError> {
+        match &expr.kind {
+            ExprKind::Not(operand) => self.condition(operand).map(|op| Op::Not(Box::new(op))),
+            ExprKind::And(all) => self.conditions(all).map(Op::And),
+            ExprKind::Or(all) => self.conditions(all).map(Op::Or),
+            ExprKind::Compare(how, left, right) => self.comparison(*how, left, right),
+            ExprKind::Relate(relation, left, right) => self.relation(*relation, left, right),
+            ExprKind::Occurs(subject, when) => self.occurrence(subject, when),
+            ExprKind::Quantified(quantifier, bindings) => {
+                self.quantified(*quantifier, bindings, expr)
+            }
+            ExprKind::Chain(steps) => self.chain(steps, expr),
+            ExprKind::InSegment(id) => self.segment(id).map(|(index, _)| Op::InSegment(index)),
+            _ => Err(no_condition(expr, Type::Data)),
+        }
+    }
+
+    fn comparison(&mut self, how: Comparison, left: &Expr, right: &Expr) -> Result<Op, PqlError> {
+        let (left, right) = (self.comparable(left)?, self.comparable(right)?);
+        Ok(Op::Compare(how, Box::new(left), Box::new(right)))
+    }
+
+    fn occurrence(&mut self, subject: &Expr, when: &WhenExpr) -> Result<Op, PqlError> {
+        let subject = self.datable(subject)?;
+        let (when, mut anchors) = self.when(when)?;
+        anchors.insert(0, subject);
+        Ok(Op::Occurs(when, anchors))
+    }
+
+    fn list(&mut self, items: &[Expr]) -> Result<Typed, PqlError> {
+        let items = items.iter().map(|item| Ok(self.scalar(item)?.op));
+        Ok(Typed::new(Op::List(items.collect::<Result<_, PqlError>>()?), Type::List))
+    }
+
+    fn arithmetic(&mut self, first: &Expr, rest: &[(Operator, Expr)]) -> Result<Typed, PqlError> {
+        let first = Box::new(self.number(first)?);
+        let rest = rest.iter().map(|(operator, op)| Ok((*operator, self.number(op)?)));
+        let rest = rest.collect::<Result<_, PqlError>>()?;
+        Ok(Typed::new(Op::Arithmetic(first, rest), Type::Number))
     }
 
     fn conditions(&mut self, all: &[Expr]) -> Result<Vec<Op>, PqlError> {
@@ -465,7 +492,6 @@ impl Compiler<'_> {
     }
 
     fn instant(&mut self, time: &TimeExpr, anchors: &mut Vec<Op>) -> Result<Instant, PqlError> {
-        use super::ast::Direction;
         Ok(match time {
             TimeExpr::Now => Instant::Now,
             TimeExpr::Period(unit, offset) => Instant::Start(*unit, *offset),
@@ -482,6 +508,14 @@ impl Compiler<'_> {
             }
         })
     }
+}
+
+fn no_condition(expr: &Expr, kind: Type) -> PqlError {
+    let message = format!("expected a condition, found {}", kind.describe());
+    PqlError::new(expr.span.clone(), message).help(
+        "compare it, such as `… > 0` or `… = \"x\"`; only a path alone asks whether there is a \
+         value",
+    )
 }
 
 pub(super) fn keys_of(names: &[Name]) -> Keys {

@@ -73,7 +73,7 @@ impl Compiler<'_> {
             }
             "exists" => {
                 let [test] = exactly(name, arguments, "a condition on the elements")?;
-                self.any_element(whole, base, test)
+                self.any_element(base, test)
             }
             "get" | "keys" | "values" => self.map_function((base, name), arguments),
             _ => Err(unknown(name)),
@@ -83,7 +83,7 @@ impl Compiler<'_> {
     fn presence(&mut self, base: &Expr) -> Result<Op, PqlError> {
         let found = self.as_events(base);
         if let Some(events) = found {
-            return self.has_events(&events, base);
+            return self.has_events(&events);
         }
         Ok(Op::Present(Box::new(self.value(base)?.op)))
     }
@@ -97,8 +97,9 @@ impl Compiler<'_> {
         let texts = [Type::Text, Type::Data, Type::List];
         let subject = self.one_of(base, &texts)?;
         let (other, letter_case) = match arguments {
-            [other] => (other, LetterCase::Distinct),
-            [other, Expr { kind: ExprKind::Bool(true), .. }] => (other, LetterCase::Distinct),
+            [other] | [other, Expr { kind: ExprKind::Bool(true), .. }] => {
+                (other, LetterCase::Distinct)
+            }
             [other, Expr { kind: ExprKind::Bool(false), .. }] => (other, LetterCase::Ignored),
             [_, flag] => {
                 let message = "expected `true` or `false` for letter case";
@@ -127,12 +128,10 @@ impl Compiler<'_> {
             exactly(name, arguments, "a regular expression and the number of a group")?;
         let pattern = compiled(pattern)?;
         let groups = pattern.0.captures_len();
-        let number = match number.kind {
-            ExprKind::Number(n) if n >= 0.0 && n < groups as f64 && n.fract() == 0.0 => n as usize,
-            _ => {
-                let message = format!("expected the number of a group, from 0 to {}", groups - 1);
-                return Err(PqlError::new(number.span.clone(), message));
-            }
+        let wanted = (0..groups).find(|group| number.kind == ExprKind::Number(*group as f64));
+        let Some(number) = wanted else {
+            let message = format!("expected the number of a group, from 0 to {}", groups - 1);
+            return Err(PqlError::new(number.span.clone(), message));
         };
         Ok(Typed::new(Op::Group(pattern, number, subject), Type::Data))
     }
@@ -150,10 +149,10 @@ impl Compiler<'_> {
     }
 
     /// `list.exists(condition)`
-    fn any_element(&mut self, whole: &Expr, base: &Expr, test: &Expr) -> Result<Typed, PqlError> {
+    fn any_element(&mut self, base: &Expr, test: &Expr) -> Result<Typed, PqlError> {
         if let Some(mut events) = self.as_events(base) {
             events.push(test);
-            return Ok(Typed::new(self.has_events(&events, whole)?, Type::Condition));
+            return Ok(Typed::new(self.has_events(&events)?, Type::Condition));
         }
         let source = Box::new(self.comparable_source(base)?);
         let test = Box::new(self.within_element(|compiler| compiler.condition(test))?);
@@ -271,12 +270,9 @@ fn unknown(name: &Name) -> PqlError {
     let mut all = tests.chain(numbers).chain(dates).chain(rest);
     let meant = all.clone().find(|known| known.eq_ignore_ascii_case(&name.text));
     let error = PqlError::new(name.span.clone(), format!("unknown function `{}`", name.text));
-    match meant {
-        Some(meant) => error.help(format!("it is written `{meant}`")),
-        None => {
-            let first = all.next().unwrap_or_default();
-            let list = all.fold(format!("there are {first}"), |list, known| list + ", " + known);
-            error.help(list)
-        }
+    if let Some(meant) = meant {
+        return error.help(format!("it is written `{meant}`"));
     }
+    let first = all.next().unwrap_or_default();
+    error.help(all.fold(format!("there are {first}"), |list, known| list + ", " + known))
 }

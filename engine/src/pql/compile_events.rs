@@ -63,7 +63,7 @@ impl Compiler<'_> {
     }
 
     /// Whether there is such an event.
-    pub(super) fn has_events(&mut self, filters: &[&Expr], _at: &Expr) -> Result<Op, PqlError> {
+    pub(super) fn has_events(&mut self, filters: &[&Expr]) -> Result<Op, PqlError> {
         let conditions = self.event_conditions(filters)?;
         let text = text_of(filters);
         Ok(compared_to_zero(Comparison::Greater, self.counted_events(conditions, &text)))
@@ -113,16 +113,16 @@ impl Compiler<'_> {
         whole: &Expr,
     ) -> Result<Op, PqlError> {
         let mut conditions = self.event_conditions(filters)?;
-        let test = self.binding_condition(quantifier, (binding, rest), whole)?;
+        let each = self.binding_condition(quantifier, (binding, rest), whole)?;
         let text = whole.to_string();
         match quantifier {
             Quantifier::Exists => {
-                conditions.extend(test.conjuncts());
+                conditions.extend(each.conjuncts());
                 let count = self.counted_events(conditions, &text);
                 Ok(compared_to_zero(Comparison::Greater, count))
             }
             Quantifier::Forall => {
-                conditions.push(Op::Not(Box::new(test)));
+                conditions.push(Op::Not(Box::new(each)));
                 let count = self.counted_events(conditions, &text);
                 Ok(compared_to_zero(Comparison::Equal, count))
             }
@@ -235,6 +235,6 @@ fn is_window(op: &Op, base: usize) -> bool {
 }
 
 fn text_of(filters: &[&Expr]) -> String {
-    let text = filters.iter().map(|filter| filter.to_string()).collect::<Vec<_>>();
+    let text = filters.iter().map(ToString::to_string).collect::<Vec<_>>();
     if text.is_empty() { "every event".to_owned() } else { text.join(" and ") }
 }

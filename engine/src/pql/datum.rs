@@ -161,9 +161,8 @@ impl<'a> Datum<'a> {
         let Some((key, rest)) = keys.split_first() else { return self };
         match self {
             Self::Event(at, _) if &**key == "timestamp" => Self::Time(at).descend(rest),
-            Self::Event(_, node) => node.member(key).descend(rest),
             Self::Node(node) if node.is_array() => Self::gathered(node.items(), keys),
-            Self::Node(node) => node.member(key).descend(rest),
+            Self::Event(_, node) | Self::Node(node) => node.member(key).descend(rest),
             Self::List(items) => Self::gathered(items, keys),
             _ => Self::Missing,
         }
@@ -287,9 +286,9 @@ impl<'a> Datum<'a> {
         })
     }
 
-    /// Whether any text element satisfies `test`.
-    pub(super) fn any_text(&self, test: &mut dyn FnMut(&str) -> bool) -> bool {
-        self.any(&mut |a| a.text().is_some_and(|(text, _)| test(text)))
+    /// Whether any text element is one that `accepts` takes.
+    pub(super) fn any_text(&self, accepts: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.any(&mut |a| a.text().is_some_and(|(text, _)| accepts(text)))
     }
 
     /// Applies `make` to the scalar, or to each element.
@@ -298,8 +297,8 @@ impl<'a> Datum<'a> {
             Self::Missing => Self::Missing,
             Self::List(_) | Self::Node(_) => {
                 let elements = self.elements();
-                let made = elements.iter().map(make);
-                let found: Vec<_> = made.filter(|d| !matches!(d, Self::Missing)).collect();
+                let results = elements.iter().map(make);
+                let found: Vec<_> = results.filter(|d| !matches!(d, Self::Missing)).collect();
                 if found.is_empty() { Self::Missing } else { Self::List(found) }
             }
             scalar => make(&scalar),

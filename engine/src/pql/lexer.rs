@@ -91,7 +91,7 @@ impl Lexer<'_> {
             Some(&byte) => starts_word(char::from(byte)) || byte.is_ascii_digit(),
             None => false,
         };
-        let length = (1..).find(|&at| !belongs(at)).unwrap_or(bytes.len());
+        let length = (1..bytes.len()).find(|&at| !belongs(at)).unwrap_or(bytes.len());
         let text = self.rest()[..length].to_owned();
         self.at += length;
         TokenKind::Word { text, quoted: false }

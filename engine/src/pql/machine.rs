@@ -89,6 +89,8 @@ impl<'a> Machine<'a, Nobody> {
 
 impl<'a, F: Facts + ?Sized> Machine<'a, F> {
     /// Whether a condition holds.
+    ///
+    /// Each kind has its function, so that the frames of this recursion stay small.
     pub(super) fn holds(&mut self, op: &'a Op) -> bool {
         match op {
             Op::Bool(value) => *value,
@@ -100,33 +102,37 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
                 let chosen = if self.holds(&three[0]) { &three[1] } else { &three[2] };
                 self.holds(chosen)
             }
-            Op::Compare(comparison, left, right) => {
-                let (left, right) = (self.value(left), self.value(right));
-                left.any_compares(*comparison, &right, self.now.zone)
-            }
-            Op::Relate(relation, left, right) => {
-                let (left, right) = (self.value(left), self.value(right));
-                related(*relation, left, &right, self.now.zone)
-            }
-            Op::Test(test, left, right) => {
-                let (left, right) = (self.value(left), self.value(right));
-                left.any_passes(*test, &right)
+            Op::Compare(_, left, right) | Op::Relate(_, left, right) | Op::Test(_, left, right) => {
+                self.holds_between(op, left, right)
             }
             Op::Matches(pattern, subject) => {
                 self.value(subject).any_text(&mut |text| pattern.0.is_match(text))
             }
             Op::Quantified(quantifier, source, condition) => {
-                let elements = self.value(source).elements();
-                let mut holds = |element| self.holds_within(element, condition);
-                match quantifier {
-                    Quantifier::Exists => elements.into_iter().any(&mut holds),
-                    Quantifier::Forall => elements.into_iter().all(&mut holds),
-                }
+                self.quantified(*quantifier, source, condition)
             }
             Op::Occurs(when, operands) => self.occurs(when, operands),
             Op::InSegment(index) => self.standing(*index).is_some_and(|standing| standing.realized),
             Op::Chain(source, steps) => self.chain(*source, steps),
             other => matches!(self.value(other), Datum::Bool(true)),
+        }
+    }
+
+    fn holds_between(&mut self, op: &'a Op, left: &'a Op, right: &'a Op) -> bool {
+        let (left, right) = (self.value(left), self.value(right));
+        match op {
+            Op::Compare(how, ..) => left.any_compares(*how, &right, self.now.zone),
+            Op::Relate(relation, ..) => related(*relation, &left, &right, self.now.zone),
+            Op::Test(test, ..) => left.any_passes(*test, &right),
+            _ => false,
+        }
+    }
+
+    fn quantified(&mut self, quantifier: Quantifier, source: &'a Op, condition: &'a Op) -> bool {
+        let mut elements = self.value(source).elements().into_iter();
+        match quantifier {
+            Quantifier::Exists => elements.any(|element| self.holds_within(element, condition)),
+            Quantifier::Forall => elements.all(|element| self.holds_within(element, condition)),
         }
     }
 
@@ -143,37 +149,9 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
             Op::Number(number) => Datum::Number(*number),
             Op::Text(text) => Datum::Text(Cow::Borrowed(text)),
             Op::Time(at) => Datum::Time(*at),
-            Op::List(items) => {
-                let items = items.iter().map(|item| self.value(item));
-                Datum::List(items.filter(Datum::is_present).collect())
-            }
             Op::Attribute(path, keys) => self.attribute(*path, keys),
             Op::Frame(frame, keys) => self.frame(*frame, keys),
             Op::Member(base, keys) => self.value(base).descend(keys),
-            Op::Get(base, key) => {
-                let (base, key) = (self.value(base), self.value(key));
-                get(base, &key)
-            }
-            Op::Keys(base) => self.map_entries(base, |(key, _)| Datum::Text(Cow::Owned(key))),
-            Op::Values(base) => self.map_entries(base, |(_, member)| member),
-            Op::Identities | Op::Namespaces | Op::IdentitiesOf(_) => self.identities(op),
-            Op::Membership(index, part) => self.membership(*index, *part),
-            Op::Current(part) => self.current(*part),
-            Op::Part(part, subject) => {
-                let zone = self.now.zone;
-                self.value(subject).map(&|datum| match datum.time(zone) {
-                    Some(at) => Datum::Number(calendar::part_of(at, *part, zone).into()),
-                    None => Datum::Missing,
-                })
-            }
-            Op::Filter(source, condition) => {
-                let elements = self.value(source).elements().into_iter();
-                let kept = elements.filter(|e| self.holds_within(e.clone(), condition));
-                Datum::List(kept.collect())
-            }
-            Op::Group(pattern, number, subject) => {
-                self.value(subject).map(&|datum| group(&pattern.0, *number, datum))
-            }
             Op::Arithmetic(first, rest) => self.arithmetic(first, rest),
             Op::If(three) => {
                 let chosen = if self.holds(&three[0]) { &three[1] } else { &three[2] };
@@ -181,8 +159,50 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
             }
             Op::Query(id) => self.query(*id),
             Op::Events(id) => self.events(*id),
+            Op::Identities | Op::Namespaces | Op::IdentitiesOf(_) => self.identities(op),
+            Op::Membership(index, part) => self.membership(*index, *part),
+            Op::Current(part) => self.current(*part),
+            Op::Filter(source, condition) => self.filter(source, condition),
             Op::Aggregate(..) | Op::Count(_) | Op::Distinct(_) => self.aggregate(op),
+            Op::List(_) | Op::Get(..) | Op::Keys(_) | Op::Values(_) => self.collection(op),
+            Op::Part(..) | Op::Group(..) => self.part(op),
             condition => Datum::Bool(self.holds(condition)),
+        }
+    }
+
+    fn filter(&mut self, source: &'a Op, condition: &'a Op) -> Datum<'a> {
+        let elements = self.value(source).elements().into_iter();
+        Datum::List(elements.filter(|e| self.holds_within(e.clone(), condition)).collect())
+    }
+
+    fn collection(&mut self, op: &'a Op) -> Datum<'a> {
+        match op {
+            Op::List(items) => {
+                let items = items.iter().map(|item| self.value(item));
+                Datum::List(items.filter(Datum::is_present).collect())
+            }
+            Op::Get(base, key) => {
+                let (base, key) = (self.value(base), self.value(key));
+                get(base, &key)
+            }
+            Op::Keys(base) => self.map_entries(base, |(key, _)| Datum::Text(Cow::Owned(key))),
+            Op::Values(base) => self.map_entries(base, |(_, member)| member),
+            _ => Datum::Missing,
+        }
+    }
+
+    /// A part of a date or of a text.
+    fn part(&mut self, op: &'a Op) -> Datum<'a> {
+        let zone = self.now.zone;
+        match op {
+            Op::Part(part, subject) => self.value(subject).map(&|datum| match datum.time(zone) {
+                Some(at) => Datum::Number(calendar::part_of(at, *part, zone).into()),
+                None => Datum::Missing,
+            }),
+            Op::Group(pattern, number, subject) => {
+                self.value(subject).map(&|datum| group(&pattern.0, *number, datum))
+            }
+            _ => Datum::Missing,
         }
     }
 
@@ -430,7 +450,7 @@ fn group<'a>(pattern: &regex::Regex, number: usize, subject: &Datum<'a>) -> Datu
     found.map_or(Datum::Missing, |found| Datum::Text(Cow::Owned(found.as_str().to_owned())))
 }
 
-fn related(relation: Relation, left: Datum<'_>, right: &Datum<'_>, zone: &TimeZone) -> bool {
+fn related(relation: Relation, left: &Datum<'_>, right: &Datum<'_>, zone: &TimeZone) -> bool {
     // An empty list literal does not exist, and an empty filter's result is not present.
     let both = !matches!(left, Datum::Missing) && !matches!(right, Datum::Missing);
     if !both {
@@ -444,8 +464,8 @@ fn related(relation: Relation, left: Datum<'_>, right: &Datum<'_>, zone: &TimeZo
             left.any_compares(Comparison::Equal, right, zone)
         }
         Relation::NotIn => left.any(&mut |element| !element.is_in(right, zone)),
-        Relation::SubsetOf => within(&left, right),
-        Relation::SupersetOf => within(right, &left),
+        Relation::SubsetOf => within(left, right),
+        Relation::SupersetOf => within(right, left),
         Relation::Like => {
             left.any_text(&mut |text| right.any_text(&mut |pattern| is_like(text, pattern)))
         }

@@ -33,10 +33,22 @@ mod parse_time;
 mod parser;
 mod print;
 mod query;
+mod render;
 mod rule;
 mod state;
 mod sum;
 mod window;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod subject;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod window_tests;
 
 pub use ast::Expr;
 pub use error::PqlError;
@@ -44,6 +56,7 @@ pub use facts::{Attribute, Event, Facts, MembershipFact};
 pub use marks::Mark;
 pub use parser::parse;
 pub use query::{EventQuery, QueryId, QuerySet};
+pub use render::render;
 pub use rule::{CompileContext, Evaluation, Reads, Rule, Scope, SegmentKind, SegmentRef};
 pub use state::{KeptEvent, QueryState};
 pub use sum::Sum;

@@ -111,13 +111,11 @@ impl Parser<'_> {
             month: i8::try_from(month).unwrap_or(i8::MAX),
             day: i8::try_from(day).unwrap_or(i8::MAX),
         };
-        match Date::new(found.year, found.month, found.day) {
-            Ok(_) => Ok(found),
-            Err(_) => {
-                let message = format!("there is no day {year}-{month}-{day}");
-                let help = "`date` takes year, month and day, such as `date(2020, 1, 31)`";
-                Err(PqlError::new(span, message).help(help))
-            }
+        if Date::new(found.year, found.month, found.day).is_err() {
+            let message = format!("there is no day {year}-{month}-{day}");
+            let help = "`date` takes year, month and day, such as `date(2020, 1, 31)`";
+            return Err(PqlError::new(span, message).help(help));
         }
+        Ok(found)
     }
 }

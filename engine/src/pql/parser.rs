@@ -12,8 +12,8 @@ use super::error::PqlError;
 use super::lexer::{Token, TokenKind, tokens};
 
 /// Deepest nesting of parentheses, calls, filters and negations. An expression that people write
-/// stays below ten; a thread's stack holds several times this many.
-pub(super) const DEPTH_MAX: usize = 100;
+/// stays below ten; the 2 MiB stack of a worker thread holds this many even without optimisation.
+pub(super) const DEPTH_MAX: usize = 64;
 
 /// Most bytes of one expression; spans and work stay small.
 pub(super) const TEXT_MAX: usize = 64 * 1024;
@@ -352,13 +352,11 @@ impl Parser<'_> {
     fn choice(&mut self, span: Range<usize>) -> Result<ExprKind, PqlError> {
         let arguments = self.arguments()?;
         let found = arguments.len();
-        match <[Expr; 3]>::try_from(arguments) {
-            Ok(three) => Ok(ExprKind::If(Box::new(three))),
-            Err(_) => {
-                let message = format!("`if` takes a condition and two values, not {found}");
-                Err(PqlError::new(span.start..self.end_of_last(), message))
-            }
+        if let Ok(three) = <[Expr; 3]>::try_from(arguments) {
+            return Ok(ExprKind::If(Box::new(three)));
         }
+        let message = format!("`if` takes a condition and two values, not {found}");
+        Err(PqlError::new(span.start..self.end_of_last(), message))
     }
 
     fn in_segment(&mut self) -> Result<ExprKind, PqlError> {

@@ -178,9 +178,9 @@ impl Display for Step {
         // A label with a `:` can only come from backticks.
         let plain = is_plain_word(&self.label.text) && !self.label.text.contains(':');
         if plain {
-            f.write_str(&self.label.text)?
+            f.write_str(&self.label.text)?;
         } else {
-            write!(f, "`{}`", self.label.text)?
+            write!(f, "`{}`", self.label.text)?;
         }
         f.write_str(": WHAT(")?;
         if let Some(what) = &self.what {

@@ -155,10 +155,10 @@ fn event_types(filter: &Op) -> Option<Vec<EventType>> {
             _ => None,
         },
         Op::Test(test, left, right) if is_type(left) => match &**right {
-            Op::Text(text) if test.kind == TextRelation::Equals && test.wanted => {
+            Op::Text(name) if test.kind == TextRelation::Equals && test.wanted => {
                 Some(vec![match test.letter_case {
-                    LetterCase::Distinct => EventType::Exact(text.clone()),
-                    LetterCase::Ignored => EventType::Folded(lower(text).as_ref().into()),
+                    LetterCase::Distinct => EventType::Exact(name.clone()),
+                    LetterCase::Ignored => EventType::Folded(lower(name).as_ref().into()),
                 }])
             }
             _ => None,

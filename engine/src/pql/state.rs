@@ -224,14 +224,11 @@ impl EventQuery {
     }
 
     fn count(&self, times: &[i64], at: Timestamp) -> (Datum<'static>, Timestamp) {
-        let (count, changes_at) = match self.sliding(times, |time| *time, at) {
-            Some((counted, changes_at)) => (counted.len(), changes_at),
-            None => {
-                let (counted, changes_at) = self.scanned(times, |time| *time, at);
-                (counted.len(), changes_at)
-            }
-        };
-        (Datum::Number(count as f64), changes_at)
+        if let Some((counted, changes_at)) = self.sliding(times, |time| *time, at) {
+            return (Datum::Number(counted.len() as f64), changes_at);
+        }
+        let (counted, changes_at) = self.scanned(times, |time| *time, at);
+        (Datum::Number(counted.len() as f64), changes_at)
     }
 
     fn numbers(

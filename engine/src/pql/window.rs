@@ -357,7 +357,10 @@ impl Instant {
             Self::Start(unit, offset) => {
                 let (least, most) = lengths(*offset, *unit);
                 let (_, whole) = lengths(1, *unit);
-                (least.saturating_sub(whole).saturating_sub(SLACK), most.saturating_add(SLACK))
+                // A period has begun when the clock is in it, and hours are only cut off.
+                let exact = *offset == 0 || fixed_length(*unit).is_some_and(|ms| ms < DAY_MS);
+                let slack = if exact { 0 } else { SLACK };
+                (least.saturating_sub(whole).saturating_sub(SLACK), most.saturating_add(slack))
             }
             Self::Shifted(count, unit, from) => {
                 let (least, most) = from.drift();
