@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 
 /// The longest rest between two probes.
-pub const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(60);
+pub const PROBE_INTERVAL_MAX: Duration = Duration::from_mins(1);
 
 /// Counts failures in a row and schedules probes.
 #[derive(Clone, Debug)]

@@ -83,6 +83,8 @@ pub enum DeliveryError {
 pub struct Delivery {
     flows: BTreeMap<String, Arc<Flow>>,
     threads: Vec<JoinHandle<()>>,
+    log_id: [u8; 16],
+    backlog: Arc<dyn Backlog>,
     clock: Arc<dyn Clock>,
     failure: Failure,
 }
@@ -111,23 +113,25 @@ impl Delivery {
         transport: impl Fn(&DestinationSettings) -> Result<Arc<dyn Transport>, DeliveryError>,
     ) -> Result<Self, DeliveryError> {
         let mut destinations = BTreeMap::new();
-        for settings in &setup.destinations {
-            let (health, transport) = (Health::new(settings), transport(settings)?);
-            let destination = Destination { settings: settings.clone(), health, transport };
-            destinations.insert(settings.id.as_str(), destination);
+        for settings in setup.destinations {
+            let (health, transport) = (Health::new(&settings), transport(&settings)?);
+            let destination = Destination { settings, health, transport };
+            destinations.insert(destination.settings.id.clone(), destination);
         }
         let mut delivery = Self {
             flows: BTreeMap::new(),
             threads: Vec::new(),
-            clock: Arc::clone(&setup.clock),
+            log_id: setup.log_id,
+            backlog: setup.backlog,
+            clock: setup.clock,
             failure: Failure::default(),
         };
         let mut jitter = Jitter::new(setup.seed);
-        for dataflow in &setup.dataflows {
+        for dataflow in setup.dataflows {
             let destination = destinations
                 .get(dataflow.destination.as_str())
                 .ok_or_else(|| DeliveryError::NoDestination { dataflow: dataflow.id.clone() })?;
-            let worker = delivery.worker(&setup, dataflow, destination, jitter.split())?;
+            let worker = delivery.worker(&dataflow, destination, jitter.split())?;
             delivery.spawn(worker)?;
         }
         Ok(delivery)
@@ -206,15 +210,14 @@ impl Delivery {
 
     fn worker(
         &self,
-        setup: &DeliverySetup,
         dataflow: &DataflowSettings,
         destination: &Destination,
         jitter: Jitter,
     ) -> Result<Worker, DeliveryError> {
         let Destination { settings, health, transport } = destination;
-        let template = RequestTemplate::new(settings, &dataflow.id, setup.log_id)
+        let template = RequestTemplate::new(settings, &dataflow.id, self.log_id)
             .map_err(|reason| unusable(settings, reason))?;
-        let restored = setup.backlog.progress(&dataflow.id)?;
+        let restored = self.backlog.progress(&dataflow.id)?;
         let tick = Tick::read(&*self.clock);
         let dispatcher =
             Dispatcher::new((dataflow, settings), health.clone(), jitter, restored, tick);
@@ -240,7 +243,7 @@ impl Delivery {
             events: received,
             senders: SenderPool::new(context, settings.max_in_flight),
             transport: Arc::clone(transport),
-            backlog: Arc::clone(&setup.backlog),
+            backlog: Arc::clone(&self.backlog),
             clock: Arc::clone(&self.clock),
             failure: self.failure.clone(),
         })

@@ -20,7 +20,7 @@ use super::health::{Health, Leave, Role};
 use super::jitter::Jitter;
 use super::metrics::Metrics;
 use super::outcome::Outcome;
-use super::queue::{Ended, Kind, Queue};
+use super::queue::{Ended, History, Kind, Queue};
 use super::rate::Rate;
 use super::retry::{self, Attempted, Decision, Renewal};
 use super::settings::{
@@ -201,30 +201,32 @@ impl Dispatcher {
         }
         let decision = self.decide(sequence, outcome);
         if decision == Decision::Renew && !ended.withdrawn {
-            return Ok(self.renew(sequence, ended.role, tick.now));
+            self.renew(sequence, ended.role, tick.now);
+            return Ok(());
         }
         self.health.ended(tick.now, ended.role, outcome);
-        if !matches!(outcome, Outcome::Status { code: 200..=299, .. }) {
+        if decision != Decision::Delivered {
             self.last_error = Some(outcome.to_string());
         }
         self.changed(tick.now);
         match decision {
-            Decision::Delivered => self.delivered(sequence, &ended, tick, backlog),
-            _ if ended.withdrawn => Ok(self.done(sequence, tick.now)),
+            Decision::Delivered => return self.delivered(sequence, &ended, tick, backlog),
+            _ if ended.withdrawn => self.done(sequence, tick.now),
             // A failed probe is no attempt, and the export waits with the others.
             _ if ended.role == Role::Probe && !retry::is_sign_of_life(outcome) => {
-                Ok(self.queue.put_back(sequence))
+                self.queue.put_back(sequence);
             }
-            Decision::Gone | Decision::Renew => Ok(self.queue.put_back(sequence)),
+            Decision::Gone | Decision::Renew => self.queue.put_back(sequence),
             Decision::Retry(wait) => {
                 self.attempted(sequence, outcome, tick);
-                Ok(self.queue.park(sequence, tick.now.plus(wait)))
+                self.queue.park(sequence, tick.now.plus(wait));
             }
             Decision::DeadLetter => {
                 self.attempted(sequence, outcome, tick);
-                self.bury(sequence, tick, backlog)
+                return self.bury(sequence, tick, backlog);
             }
         }
+        Ok(())
     }
 
     /// When progress must be written; `None` if nothing changed.
@@ -325,15 +327,15 @@ impl Dispatcher {
         let history = self.queue.history_of(sequence);
         let renewed = history.is_some_and(|history| history.renewed);
         let renewal = if renewed { Renewal::Impossible } else { self.renewal };
-        let number = history.map_or(0, |history| history.count()) + 1;
+        let number = history.map_or(0, History::count) + 1;
         let attempt = Attempted { number, outcome, renewal };
         retry::decide(&self.retry, attempt, self.jitter.next_fraction())
     }
 
     /// The token was refused; the sender has dropped it, and the next request fetches another.
     fn renew(&mut self, sequence: u64, role: Role, now: Moment) {
-        self.queue.history(sequence).renewed = true;
         self.queue.put_back(sequence);
+        self.queue.renewed(sequence);
         if role == Role::Probe {
             self.health.probe_returned(now);
         }

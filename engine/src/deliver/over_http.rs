@@ -112,15 +112,15 @@ fn a_destination_that_only_refuses_is_paused_and_gets_all_in_the_next_run() {
     settings.retry.max_retries = 5;
     let delivery = Delivery::start(setup(settings.clone(), &backlog)).unwrap();
     add(&delivery, &backlog, 1..=4);
-    let state = wait(&delivery, |state| {
+    let paused = wait(&delivery, |state| {
         let long = Duration::from_millis(400);
         matches!(state, DrainState::PausedByBreaker { paused_for, .. } if *paused_for > long)
     });
     assert!(
-        matches!(state, DrainState::PausedByBreaker { last_error, .. } if last_error == "status 503")
+        matches!(paused, DrainState::PausedByBreaker { last_error, .. } if last_error == "status 503")
     );
-    let stats = delivery.stats("flow").unwrap();
-    assert_eq!((stats.delivered, stats.retries, stats.dead_letters), (0, 0, 0));
+    let numbers = delivery.stats("flow").unwrap();
+    assert_eq!((numbers.delivered, numbers.retries, numbers.dead_letters), (0, 0, 0));
     let state = delivery.state("flow").unwrap();
     assert_eq!((state.open + state.unread, state.durable), (4, 4));
     delivery.stop().unwrap();

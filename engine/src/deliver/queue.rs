@@ -111,6 +111,11 @@ impl Queue {
         self.slots.len()
     }
 
+    /// Whether nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// Requests open.
     pub const fn in_flight(&self) -> usize {
         self.in_flight
@@ -272,9 +277,17 @@ impl Queue {
         Ended { role, kind: slot.kind, withdrawn }
     }
 
-    /// It may be sent again at once.
+    /// It may be sent again at once, as if it had not been.
     pub fn put_back(&mut self, sequence: u64) {
+        if let Some(history) = self.histories.get_mut(&sequence) {
+            history.renewed = false;
+        }
         self.set_ready(sequence);
+    }
+
+    /// The token was renewed for the next attempt of `sequence`, and is not a second time.
+    pub fn renewed(&mut self, sequence: u64) {
+        self.history(sequence).renewed = true;
     }
 
     /// It is sent again at `due`. Its payload is let go.

@@ -167,7 +167,7 @@ fn slowly(stream: &mut TcpStream, parts: &[&str], ms: u64) -> std::io::Result<()
 /// A whole request, unless the connection ends or the receiver stops.
 fn read(stream: &mut TcpStream, shared: &Shared) -> Option<(String, usize)> {
     let (mut bytes, mut reads) = (Vec::new(), 0);
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     while !is_whole(&bytes) {
         match stream.read(&mut buffer) {
             Ok(0) => return None,

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::clock::Timestamp;
 
 /// The longest wait an endpoint can ask for (`SPEC.md` §8).
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// Reads the header's value: seconds, or an HTTP date, counted from `now`.
 ///

@@ -71,7 +71,12 @@ impl SenderPool {
     }
 
     fn start(&mut self) -> std::io::Result<()> {
-        self.threads.retain(|thread| !thread.is_finished());
+        for ended in self.threads.extract_if(.., |thread| thread.is_finished()) {
+            if ended.join().is_err() {
+                // Its guard has reported the panic already.
+                tracing::error!(dataflow = self.shared.context.dataflow, "a sender panicked");
+            }
+        }
         self.started += 1;
         let name = format!("forebay-send-{}-{}", self.shared.context.dataflow, self.started);
         let (shared, work) = (Arc::clone(&self.shared), self.work.clone());

@@ -23,7 +23,7 @@ use super::settings::Sending;
 use super::state::{DataflowState, DrainState, Pause};
 use super::tick::Tick;
 use super::transport::Transport;
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, Timestamp};
 
 /// Events read before the worker sends again.
 const EVENTS_PER_TURN: usize = 256;
@@ -292,7 +292,7 @@ impl Worker {
         state.in_flight = queue.in_flight() as u64;
         state.parked = queue.parked() as u64;
         state.replays = replays + u64::from(self.dispatcher.window().has_replays());
-        state.last_delivered_ms = self.dispatcher.last_delivered().map(|at| at.as_millis());
+        state.last_delivered_ms = self.dispatcher.last_delivered().map(Timestamp::as_millis);
         if state.last_error.as_deref() != self.dispatcher.last_error() {
             state.last_error = self.dispatcher.last_error().map(str::to_owned);
         }

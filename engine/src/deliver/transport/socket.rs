@@ -109,8 +109,10 @@ impl Deadline {
         };
         match timeout.after {
             Left::NotHappening => Ok(Duration::MAX),
-            Left::Exact(after) if after <= passed => Err(ureq::Error::Timeout(timeout.reason)),
-            Left::Exact(after) => Ok(after - passed),
+            Left::Exact(after) => match after.checked_sub(passed) {
+                Some(left) if !left.is_zero() => Ok(left),
+                _ => Err(ureq::Error::Timeout(timeout.reason)),
+            },
         }
     }
 }

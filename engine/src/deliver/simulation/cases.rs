@@ -1,0 +1,293 @@
+//! What a dispatcher does, case by case.
+
+use std::time::Duration;
+
+use super::super::backlog::{Backlog, ProfileKey, ProgressMark};
+use super::super::dispatcher::{Action, Dispatch, Dispatcher, Writing};
+use super::super::health::Role;
+use super::super::jitter::Jitter;
+use super::super::outcome::Outcome;
+use super::super::queue::PAYLOAD_BYTES_MAX;
+use super::super::settings::{AuthSettings, DataflowSettings, OauthClient, Sending, Waiting};
+use super::{Bench, asking, destination, status};
+use crate::clock::Moment;
+use crate::secret::Secret;
+
+/// Nothing is sent.
+const NONE: [u64; 0] = [];
+
+#[test]
+fn a_parked_profile_holds_back_only_itself() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 1, 2]);
+    assert_eq!(bench.sends(), [1, 3]);
+    bench.end(1, status(500));
+    bench.end(3, status(200));
+    assert_eq!(bench.sends(), NONE);
+    bench.ms = 1_200;
+    assert_eq!(bench.sends(), [1], "after the backoff and its jitter");
+    bench.end(1, status(200));
+    assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
+fn dead_letters_keep_their_attempts_and_free_the_profile() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 1]);
+    for _ in 0..3 {
+        assert_eq!(bench.sends(), [1]);
+        bench.end(1, status(503));
+        bench.ms += 10_000;
+    }
+    assert_eq!(bench.sends(), [2], "the next of the profile follows");
+    bench.end(2, status(404));
+    assert_eq!(bench.dead(), [1, 2]);
+    let stored = bench.backlog.stored();
+    let attempts: Vec<_> =
+        stored.dead[&1].0.attempts.iter().map(|a| (a.at.as_millis(), a.status)).collect();
+    assert_eq!(attempts, [(0, Some(503)), (10_000, Some(503)), (20_000, Some(503))]);
+    assert_eq!(stored.dead[&2].0.attempts[0].answer, b"no");
+    let stats = bench.dispatcher.metrics().stats(Moment::default());
+    assert_eq!((stats.dead_letters, stats.retries, stats.delivered), (2, 2, 0));
+}
+
+#[test]
+fn an_overloaded_destination_holds_the_whole_dataflow() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 2, 3]);
+    assert_eq!(bench.sends(), [1, 2, 3]);
+    bench.add(&[4]);
+    bench.end(1, asking(429, 30));
+    assert!(matches!(bench.poll(), Action::WaitUntil(at) if at.as_nanos() == 30_000_000_000));
+    bench.ms = 29_999;
+    assert_eq!(bench.sends(), NONE);
+    bench.ms = 30_000;
+    assert_eq!(bench.sends(), [1, 4]);
+}
+
+#[test]
+fn what_is_not_durable_is_not_sent() {
+    let mut bench = Bench::new(destination());
+    bench.backlog.add(1);
+    bench.backlog.add(2);
+    assert_eq!(bench.sends(), NONE);
+    bench.dispatcher.durable_through(1);
+    assert_eq!(bench.sends(), [1]);
+    bench.dispatcher.durable_through(2);
+    assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
+fn a_failing_destination_is_probed_with_one_export_that_keeps_its_attempts() {
+    let mut settings = destination();
+    (settings.breaker_failures, settings.max_in_flight) = (2, 1);
+    settings.retry.backoff = vec![Duration::from_secs(100)];
+    let mut bench = Bench::new(settings);
+    bench.add(&[1, 2, 3, 4]);
+    for sequence in [1, 2] {
+        assert_eq!(bench.sends(), [sequence]);
+        bench.end(sequence, status(503));
+    }
+    assert!(matches!(bench.poll(), Action::WaitUntil(at) if at.as_nanos() == 1_000_000_000));
+    for (at, outcome) in [(1_000, status(404)), (3_000, Outcome::Timeout), (7_000, status(401))] {
+        bench.ms = at;
+        assert_eq!(bench.sends(), [3], "the oldest that is not parked, at {at}");
+        bench.end(3, outcome);
+    }
+    assert!(bench.dead().is_empty(), "a failed probe is no attempt");
+    bench.ms = 15_000;
+    let Action::Send(Dispatch { role: Role::Probe, .. }) = bench.poll() else { panic!("no probe") };
+    bench.end(3, status(422));
+    assert_eq!(bench.dead(), [3], "one that shows life is");
+    assert_eq!(bench.sends(), [4]);
+    let stats = bench.dispatcher.metrics().stats(Moment::default());
+    assert_eq!((stats.retries, stats.outcomes.probes), (0, 4));
+}
+
+#[test]
+fn one_probe_serves_all_dataflows_of_a_destination() {
+    let mut settings = destination();
+    settings.breaker_failures = 1;
+    let mut bench = Bench::new(settings.clone());
+    let mut other = Bench::new(settings);
+    other.dispatcher = Dispatcher::new(
+        (&other.flow, &other.settings),
+        bench.health.clone(),
+        Jitter::new(0),
+        ProgressMark::default(),
+        other.tick(),
+    );
+    bench.add(&[1, 2]);
+    other.add(&[1]);
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.end(1, Outcome::Timeout);
+    (bench.ms, other.ms) = (1_000, 1_000);
+    assert_eq!(other.sends(), [1], "the probe");
+    assert_eq!(bench.sends(), NONE);
+    other.end(1, status(200));
+    bench.end(2, status(200));
+    bench.ms = 1_200;
+    assert_eq!(bench.sends(), [1]);
+}
+
+#[test]
+fn a_destination_that_is_gone_gets_nothing_until_the_next_run() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 2]);
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.end(1, status(410));
+    bench.end(2, status(200));
+    bench.ms = 100_000_000;
+    assert_eq!(bench.sends(), NONE);
+    assert!(bench.dead().is_empty());
+    bench.restart(Writing::Stopping);
+    assert_eq!(bench.sends(), [1]);
+}
+
+#[test]
+fn a_refused_token_is_renewed_once_for_each_attempt() {
+    let mut settings = destination();
+    settings.auth = AuthSettings::Password {
+        client: OauthClient {
+            token_url: "http://127.0.0.1/".parse().unwrap(),
+            client_id: String::new(),
+            client_secret: Secret::new(String::new()),
+        },
+        username: String::new(),
+        password: Secret::new(String::new()),
+    };
+    let mut bench = Bench::new(settings);
+    bench.add(&[1]);
+    // (outcome, whether it is sent again at once)
+    for (outcome, again) in [(401, true), (500, false), (401, true), (401, false)] {
+        bench.ms += 5_000;
+        assert_eq!(bench.sends(), [1]);
+        bench.end(1, status(outcome));
+        if again {
+            assert_eq!(bench.sends(), [1]);
+            bench.end(1, status(401));
+        }
+        if outcome == 401 {
+            break;
+        }
+    }
+    assert_eq!(bench.dead(), [1], "a 401 after the renewal is final");
+    assert_eq!(bench.backlog.stored().dead[&1].0.attempts.len(), 1, "and the first did not count");
+}
+
+#[test]
+fn a_restart_in_a_backoff_keeps_the_count_and_the_wait() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 2, 3]);
+    assert_eq!(bench.sends(), [1, 2, 3]);
+    bench.end(1, status(500));
+    bench.end(3, status(200));
+    bench.restart(Writing::Stopping);
+    let mark = bench.backlog.progress("flow").unwrap();
+    assert_eq!((mark.watermark, mark.done.clone()), (1, vec![(3, 3)]));
+    assert_eq!(bench.sends(), [2], "the one in flight is repeated, the one done is not");
+    bench.restart(Writing::Stopping);
+    assert_eq!(bench.sends(), [2]);
+    bench.ms = 1_200;
+    assert_eq!(bench.sends(), [1]);
+    bench.end(1, status(500));
+    bench.ms = 4_000;
+    assert_eq!(bench.sends(), [1]);
+    bench.end(1, status(500));
+    assert_eq!(bench.dead(), [1], "three attempts in all");
+}
+
+#[test]
+fn a_replay_goes_before_what_its_profile_has_waiting() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 1, 2]);
+    assert_eq!(bench.sends(), [1, 3]);
+    bench.end(1, status(404));
+    assert_eq!(bench.sends(), [2]);
+    bench.add(&[1]);
+    bench.backlog.stored().dead.get_mut(&1).unwrap().1 = true;
+    bench.dispatcher.replay();
+    bench.end(2, status(500));
+    assert_eq!(bench.sends(), [1], "with its old number");
+    bench.end(1, status(200));
+    assert!(bench.dead().is_empty(), "delivered, it is no dead letter any more");
+    assert_eq!(bench.sends(), NONE, "the one in its backoff still waits");
+    bench.ms = 1_200;
+    assert_eq!(bench.sends(), [2]);
+    bench.end(2, status(200));
+    assert_eq!(bench.sends(), [4]);
+}
+
+#[test]
+fn an_erased_profile_is_not_sent_again() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 1, 2, 2, 3]);
+    assert_eq!(bench.sends(), [1, 3, 5]);
+    bench.end(3, status(500));
+    let erased = [1, 2].map(|profile| ProfileKey { policy: 0, profile });
+    bench.dispatcher.withdraw(&erased, Moment::default());
+    bench.end(1, status(500));
+    bench.end(5, status(200));
+    bench.ms = 100_000;
+    assert_eq!(bench.sends(), NONE);
+    assert!(bench.dead().is_empty());
+    assert_eq!(bench.dispatcher.queue().len(), 0);
+    bench.add(&[2]);
+    assert_eq!(bench.sends(), [6], "a new profile starts anew");
+}
+
+#[test]
+fn waiting_exports_collapse_to_the_newest_where_asked() {
+    let mut flow = DataflowSettings::new("flow", "sink");
+    flow.waiting = Waiting::Latest;
+    let mut bench = Bench::with_flow(destination(), flow);
+    bench.add(&[1]);
+    assert_eq!(bench.sends(), [1]);
+    bench.add(&[1, 1, 2, 1]);
+    assert_eq!(bench.sends(), [4]);
+    bench.end(1, status(200));
+    assert_eq!(bench.sends(), [5]);
+}
+
+#[test]
+fn a_paused_dataflow_sends_nothing() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1]);
+    bench.dispatcher.set_sending(Sending::Paused);
+    assert_eq!(bench.sends(), NONE);
+    bench.dispatcher.set_sending(Sending::On);
+    assert_eq!(bench.sends(), [1]);
+}
+
+#[test]
+fn the_rate_holds_over_a_restart() {
+    let mut settings = destination();
+    settings.max_requests_per_second = 2;
+    for writing in [Writing::Stopping, Writing::Running] {
+        let mut bench = Bench::new(settings.clone());
+        bench.ms = 5_000;
+        bench.add(&[1, 2, 3]);
+        assert_eq!(bench.sends(), [1, 2]);
+        bench.restart(writing);
+        bench.ms = 5_999;
+        assert_eq!(bench.sends(), NONE, "{writing:?}");
+        bench.ms = 6_200;
+        assert_eq!(bench.sends(), [1, 2], "{writing:?}");
+    }
+}
+
+#[test]
+fn a_busy_parked_profile_neither_stops_others_nor_fills_the_memory() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[7]);
+    assert_eq!(bench.sends(), [1]);
+    bench.end(1, asking(500, 3_600));
+    let busy = vec![7; 20_000];
+    bench.add(&busy);
+    bench.add(&[8]);
+    assert_eq!(bench.sends(), [20_002]);
+    assert!(bench.dispatcher.queue().payload_bytes() <= PAYLOAD_BYTES_MAX);
+    bench.end(20_002, status(200));
+    let mark = bench.dispatcher.progress(bench.tick(), Writing::Running);
+    assert_eq!((mark.watermark, mark.done), (1, vec![(20_002, 20_002)]));
+}
