@@ -74,7 +74,7 @@ impl Rate {
 
     /// Takes over the starts that an earlier run stored.
     ///
-    /// A wall clock that was set back makes the wait at most a second and [`UNWRITTEN_MS`] long.
+    /// A wall clock that was set back makes the wait at most a second and `UNWRITTEN_MS` long.
     pub fn restore(&mut self, starts: &[Timestamp], now: Moment, wall: Timestamp) {
         for start in starts {
             let ahead = start.as_millis().saturating_sub(wall.as_millis()).min(UNWRITTEN_MS);

@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, Method, Uri};
+use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
@@ -41,6 +41,28 @@ pub(super) enum Peer<'a> {
     TokenEndpoint(&'a Url),
 }
 
+/// What is posted.
+#[derive(Clone, Copy)]
+pub(super) struct Post<'a> {
+    pub(super) uri: &'a Uri,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) authorization: Option<&'a HeaderValue>,
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Post<'a> {
+    fn request(&self) -> http::Request<&'a [u8]> {
+        let mut request = http::Request::new(self.body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        if let Some(authorization) = self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        request
+    }
+}
+
 /// Posts to one peer, over connections it keeps.
 pub(super) struct HttpClient {
     agent: Agent,
@@ -67,19 +89,15 @@ impl HttpClient {
         Ok(Self { agent, clock })
     }
 
-    /// Posts `body` and keeps the first `keep` bytes of the answer's.
-    pub(super) fn post(&self, uri: &Uri, headers: HeaderMap, body: &[u8], keep: usize) -> Outcome {
-        let mut request = http::Request::new(body);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri.clone();
-        *request.headers_mut() = headers;
+    /// Posts and keeps the first `keep` bytes of the answer's body.
+    pub(super) fn post(&self, post: Post<'_>, keep: usize) -> Outcome {
         for _ in 0..STALE_MAX {
-            match self.exchange(request.clone(), keep) {
+            match self.exchange(post.request(), keep) {
                 Err(error) if is_caused_by::<Stale>(&error) => {}
                 ended => return ended.unwrap_or_else(|error| outcome(&error)),
             }
         }
-        self.exchange(request, keep).unwrap_or_else(|error| outcome(&error))
+        self.exchange(post.request(), keep).unwrap_or_else(|error| outcome(&error))
     }
 
     /// Ends open requests and lets no other start.

@@ -1,8 +1,8 @@
 //! Requests over the network: the only place that names the HTTP client.
 //!
 //! The client as it comes starts a thread for each request, writes header and body apart, follows
-//! redirects and keeps three connections. So it gets its own [`resolver`], its own [`socket`], and
-//! every setting set ([`client`]). [`HttpTransport`] adds the authentication.
+//! redirects and keeps three connections. So it gets its own resolver, its own socket, and
+//! every setting set. [`HttpTransport`] adds the authentication.
 
 mod address;
 mod client;
@@ -13,9 +13,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
-
-use self::client::HttpClient;
+use self::client::{HttpClient, Post};
 use super::auth::{Auth, AuthError, TokenEndpoint};
 use super::outcome::{ANSWER_KEPT, Outcome};
 use super::request::{Request, uri};
@@ -70,11 +68,13 @@ impl Transport for HttpTransport {
             Ok(authorization) => authorization,
             Err(AuthError(error)) => return Outcome::Connect(error),
         };
-        let mut headers = request.headers.clone();
-        if let Some(authorization) = &authorization {
-            headers.insert(AUTHORIZATION, authorization.value.clone());
-        }
-        let outcome = self.client.post(&request.uri, headers, &request.body, ANSWER_KEPT);
+        let post = Post {
+            uri: &request.uri,
+            headers: &request.headers,
+            authorization: authorization.as_ref().map(|authorization| &authorization.value),
+            body: &request.body,
+        };
+        let outcome = self.client.post(post, ANSWER_KEPT);
         if let (Outcome::Status { code: 401, .. }, Some(authorization)) = (&outcome, authorization)
         {
             self.auth.refused(&authorization);
@@ -96,7 +96,9 @@ struct HttpTokenEndpoint {
 
 impl TokenEndpoint for HttpTokenEndpoint {
     fn post(&self, headers: http::HeaderMap, form: &str) -> Outcome {
-        self.client.post(&self.uri, headers, form.as_bytes(), TOKEN_ANSWER_MAX)
+        let post =
+            Post { uri: &self.uri, headers: &headers, authorization: None, body: form.as_bytes() };
+        self.client.post(post, TOKEN_ANSWER_MAX)
     }
 
     fn abort(&self) {
