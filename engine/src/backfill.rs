@@ -124,8 +124,8 @@ mod tests {
     #[test]
     fn an_absorbed_member_stands_for_the_profile_that_absorbed_it() {
         let (mut graph, mut table) = (Graph::new(IdentityGraph::Pdg), IdentityTable::default());
-        let names: Vec<_> = ["a", "b", "c"].iter().map(|id| table.intern("n", id)).collect();
-        let named = |index: usize| Named { identity: names[index], primary: index == 0 };
+        let known: Vec<_> = ["a", "b", "c"].iter().map(|id| table.intern("n", id)).collect();
+        let named = |index: usize| Named { identity: known[index], primary: index == 0 };
         for offset in 0..3 {
             graph.resolve(&[named(offset as usize)], offset);
         }

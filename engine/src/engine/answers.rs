@@ -149,13 +149,16 @@ impl Engine {
     /// All dataflows, as the configuration has them; those of the log without one.
     pub fn dataflows(&self) -> Result<Vec<DataflowView>, EngineError> {
         if self.config.is_some() {
-            return self.dataflow_settings().map(|dataflow| self.dataflow_view(dataflow)).collect();
+            return Ok(self
+                .dataflow_settings()
+                .map(|dataflow| self.dataflow_view(dataflow))
+                .collect());
         }
         let defined = self.ask(|deriver| deriver.definitions().dataflows.clone())?;
-        defined
-            .iter()
-            .map(|d| self.dataflow_view(&DataflowSettings::new(&d.id, &d.destination)))
-            .collect()
+        let view = |d: &crate::definitions::Dataflow| {
+            self.dataflow_view(&DataflowSettings::new(&d.id, &d.destination))
+        };
+        Ok(defined.iter().map(view).collect())
     }
 
     /// Dead letters in order of dataflow and sequence, at most `limit`.
@@ -201,7 +204,9 @@ impl Engine {
         }
         self.store.sync_state()?;
         if let Some(delivery) = &self.delivery {
-            marked.keys().for_each(|id| delivery.replay(id));
+            for id in marked.keys() {
+                delivery.replay(id);
+            }
         }
         Ok(marked.values().sum())
     }
@@ -276,10 +281,10 @@ impl Engine {
         Ok(counts)
     }
 
-    fn dataflow_view(&self, dataflow: &DataflowSettings) -> Result<DataflowView, EngineError> {
+    fn dataflow_view(&self, dataflow: &DataflowSettings) -> DataflowView {
         let delivery = self.delivery.as_ref();
         let state = delivery.and_then(|d| d.state(&dataflow.id)).unwrap_or_default();
-        let stats = delivery.and_then(|d| d.stats(&dataflow.id)).unwrap_or_default();
+        let numbers = delivery.and_then(|d| d.stats(&dataflow.id)).unwrap_or_default();
         let name = match (&state.paused, delivery) {
             (_, None) => "stopped",
             (Some(Pause::Config), _) => "paused",
@@ -288,7 +293,7 @@ impl Engine {
             (None, _) if state.is_empty() => "idle",
             (None, _) => "sending",
         };
-        Ok(DataflowView {
+        DataflowView {
             id: dataflow.id.clone(),
             destination: dataflow.destination.clone(),
             state: name.to_owned(),
@@ -298,12 +303,12 @@ impl Engine {
             in_flight: state.in_flight,
             parked: state.parked,
             dead_letters: self.store.dead_letters().count(&dataflow.id),
-            delivered: stats.delivered,
-            retries: stats.retries,
-            requests_per_second: stats.requests_per_second,
-            request_ms: latency_view(stats.request_latency),
-            delivery_ms: latency_view(stats.delivery_latency),
-        })
+            delivered: numbers.delivered,
+            retries: numbers.retries,
+            requests_per_second: numbers.requests_per_second,
+            request_ms: latency_view(numbers.request_latency),
+            delivery_ms: latency_view(numbers.delivery_latency),
+        }
     }
 }
 

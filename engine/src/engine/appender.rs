@@ -33,7 +33,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Wait for requests where time comes with the records only.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
 
 /// Parsed lines of one input, on their way to the log.
 #[derive(Debug)]
@@ -92,10 +92,7 @@ impl Appender {
     /// Works until `requests` is closed or something fails.
     pub(super) fn run(mut self, requests: &Receiver<Append>) {
         loop {
-            let group = match self.next_group(requests) {
-                Some(group) => group,
-                None => return,
-            };
+            let Some(group) = self.next_group(requests) else { return };
             if let Err(error) = self.append_group(group) {
                 self.shared.fail(&error);
                 return;

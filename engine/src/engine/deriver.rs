@@ -192,12 +192,9 @@ impl Deriver {
             Control::Definitions(change) => {
                 self.definitions.apply(change);
                 let outbox = self.store.outbox();
-                self.projection.apply_definitions(
-                    self.definitions.clone(),
-                    offset,
-                    appended,
-                    &|lane| outbox.lane(lane),
-                )?
+                self.projection.apply_definitions(&self.definitions, offset, appended, &|lane| {
+                    outbox.lane(lane)
+                })?
             }
             Control::Tick {} => self.projection.apply_time(offset, appended),
             Control::Advance { to_ms } => {

@@ -83,11 +83,10 @@ impl Engine {
 fn verdict(state: DrainState, timeout: Duration) -> Verdict {
     match state {
         DrainState::Idle | DrainState::PausedByConfig => Verdict::Done,
-        DrainState::Working => Verdict::Wait,
         DrainState::PausedBy410 { last_error } => Verdict::GiveUp { last_error },
         DrainState::PausedByBreaker { paused_for, last_error } if paused_for >= timeout => {
             Verdict::GiveUp { last_error }
         }
-        DrainState::PausedByBreaker { .. } => Verdict::Wait,
+        DrainState::Working | DrainState::PausedByBreaker { .. } => Verdict::Wait,
     }
 }

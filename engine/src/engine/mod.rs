@@ -41,7 +41,7 @@ pub use notice::Notice;
 use crate::clock::{Clock, ClockKind, Moment, Timestamp};
 use crate::config::Config;
 use crate::deliver::delivery::{Delivery, DeliverySetup};
-use crate::error::EngineError;
+use crate::error::{EngineError, with_sources};
 use crate::input::Position;
 use crate::project::plan::millis;
 use crate::record::{ParseRules, RejectsFile};
@@ -293,13 +293,9 @@ impl Engine {
         }
         let mut ended = self.shared.check();
         if let Some(delivery) = self.delivery.take() {
-            match Arc::into_inner(delivery) {
-                Some(delivery) => {
-                    if let Err(error) = delivery.stop() {
-                        ended = ended.and(Err(EngineError::Stopped(error.to_string())));
-                    }
-                }
-                None => tracing::error!("delivery is still in use and was not stopped"),
+            let delivery = Arc::into_inner(delivery).expect("the threads that used it have ended");
+            if let Err(error) = delivery.stop() {
+                ended = ended.and(Err(EngineError::Stopped(with_sources(&*error))));
             }
         }
         ended

@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::input::{
     Input, InputError, LastLine, LineBlock, LineReader, Pace, Position, Resumed, canonical_source,
 };
-use crate::record::{AHEAD_MAX_MS, parse_lines};
+use crate::record::{AHEAD_MAX_MS, RecordRef, parse_lines};
 use crate::views::{IngestSummary, RecordCounts};
 
 /// Records older than this under the wall clock are history, most likely: a day and a half.
@@ -151,7 +151,7 @@ impl Feed<'_> {
         self.engine.shared.check()?;
         let parsed = parse_lines(block, &self.engine.parse_rules);
         if self.is_first
-            && let Some(first) = parsed.batch.iter().find_map(|record| record.timestamp())
+            && let Some(first) = parsed.batch.iter().find_map(RecordRef::timestamp)
         {
             self.is_first = false;
             self.engine.tell_time(&self.source, first);

@@ -119,10 +119,8 @@ impl Graph {
         for absorbed in &resolution.absorbed {
             self.absorb(*absorbed, profile);
         }
-        for index in 0..named.len() {
-            if self.kind == IdentityGraph::Pdg || named[index].primary {
-                self.see(profile, named[index], offset, &mut resolution);
-            }
+        for identity in self.relevant(named) {
+            self.see(profile, *identity, offset, &mut resolution);
         }
         self.drop_surplus(profile, &mut resolution);
         resolution

@@ -79,11 +79,11 @@ impl Catalog {
     }
 
     /// Puts `new` in effect at wall time `at`.
-    pub fn apply(&mut self, new: Definitions, at: Timestamp) -> Difference {
+    pub fn apply(&mut self, new: &Definitions, at: Timestamp) -> Difference {
         let mut difference = Difference::default();
         let old = std::mem::replace(&mut self.definitions, new.clone());
-        self.apply_audiences(&old, &new, at, &mut difference);
-        self.apply_mappings(&old, &new, at, &mut difference);
+        self.apply_audiences(&old, new, at, &mut difference);
+        self.apply_mappings(&old, new, at, &mut difference);
         difference
     }
 

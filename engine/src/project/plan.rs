@@ -340,13 +340,17 @@ fn extras(dataflow: &Dataflow, audience: &Audience, catalog: &Catalog) -> String
         let audience_times = catalog.audience_times(&audience.id);
         let mapping_times = catalog.mapping_times(&dataflow.id, &audience.id);
         if let (Some(defined), Some(mapped)) = (audience_times, mapping_times) {
-            out.push_str(&format!(
-                ",\"createdAt\":{},\"updatedAt\":{},\"mappingCreatedAt\":{},\"mappingUpdatedAt\":{}",
-                defined.created.as_millis(),
-                defined.updated.as_millis(),
-                mapped.created.as_millis(),
-                mapped.updated.as_millis(),
-            ));
+            for (name, at) in [
+                ("createdAt", defined.created),
+                ("updatedAt", defined.updated),
+                ("mappingCreatedAt", mapped.created),
+                ("mappingUpdatedAt", mapped.updated),
+            ] {
+                out.push_str(",\"");
+                out.push_str(name);
+                out.push_str("\":");
+                out.push_str(&at.as_millis().to_string());
+            }
         }
     }
     out

@@ -92,7 +92,7 @@ impl Projection {
     /// see all history when they do.
     pub fn foresee(&mut self, definitions: &Definitions) -> Result<(), PqlError> {
         let mut catalog = Catalog::default();
-        catalog.apply(definitions.clone(), Timestamp::EPOCH);
+        catalog.apply(definitions, Timestamp::EPOCH);
         for view in &self.views {
             let mut compiler =
                 Compiler { catalog: &catalog, queries: &mut self.queries, paths: &mut self.paths };
@@ -145,7 +145,7 @@ impl Projection {
     /// taken before.
     pub fn apply_definitions(
         &mut self,
-        definitions: Definitions,
+        definitions: &Definitions,
         offset: u64,
         appended: Timestamp,
         mark_of: &dyn Fn(&str) -> Option<u64>,

@@ -142,5 +142,5 @@ impl ShardsAndGraph<'_> {
 fn home(profile: ProfileId) -> usize {
     // Fibonacci hashing: offsets are dense, their products' high bits are not.
     let spread = profile.as_u64().wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (spread >> (u64::BITS - SHARDS.trailing_zeros())) as usize
+    usize::try_from(spread >> (u64::BITS - SHARDS.trailing_zeros())).expect("below SHARDS")
 }
