@@ -1,1 +1,3 @@
 //! One file a behaviour.
+
+mod tidy;
