@@ -1,0 +1,93 @@
+//! How many requests a second leave over HTTP, to a receiver on the same machine that answers at
+//! once. No outbox and no dispatcher: the transport alone, as the senders call it.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use forebay_engine::clock::{Clock, SystemClock, Timestamp};
+use forebay_engine::deliver::backlog::{Export, Origin, ProfileKey};
+use forebay_engine::deliver::request::RequestTemplate;
+use forebay_engine::deliver::settings::DestinationSettings;
+use forebay_engine::deliver::transport::{HttpTransport, Transport};
+use url::Url;
+
+use crate::receiver::Receiver;
+
+/// Senders at once: the latency of one exchange, and what two cores give.
+const SENDERS: [u64; 3] = [1, 8, 64];
+
+/// Requests each of them sends an iteration.
+const REQUESTS_EACH: u64 = 64;
+
+const BODY_BYTES: usize = 1_000;
+
+/// What the senders share.
+struct Sending {
+    transport: HttpTransport,
+    template: RequestTemplate,
+    clock: Arc<SystemClock>,
+}
+
+pub(crate) fn define(criterion: &mut Criterion) {
+    let receiver = Receiver::start();
+    let sending = Sending::to(&receiver);
+    let mut group = criterion.benchmark_group("sender/requests_of_1_kB");
+    for senders in SENDERS {
+        group.throughput(Throughput::Elements(senders * REQUESTS_EACH));
+        group.bench_with_input(BenchmarkId::from_parameter(senders), &senders, |b, senders| {
+            b.iter_custom(|iterations| {
+                let before = receiver.requests();
+                let elapsed = sending.send(*senders, iterations * REQUESTS_EACH);
+                let arrived = receiver.requests() - before;
+                assert_eq!(arrived, senders * iterations * REQUESTS_EACH, "every request counts");
+                elapsed
+            });
+        });
+    }
+    group.finish();
+}
+
+impl Sending {
+    fn to(receiver: &Receiver) -> Self {
+        let url = format!("http://{}/in", receiver.address());
+        let settings =
+            DestinationSettings::new("sink", Url::parse(&url).expect("an address makes a URL"));
+        let clock = Arc::new(SystemClock::new());
+        Self {
+            transport: HttpTransport::new(&settings, clock.clone()).expect("nothing is refused"),
+            template: RequestTemplate::new(&settings, "bench", [0; 16]).expect("it is plain"),
+            clock,
+        }
+    }
+
+    /// Sends `each` requests from each of so many threads; how long all of it took.
+    fn send(&self, senders: u64, each: u64) -> Duration {
+        let start = self.clock.moment();
+        thread::scope(|scope| {
+            for sender in 0..senders {
+                thread::Builder::new()
+                    .name(format!("bench-sender-{sender}"))
+                    .spawn_scoped(scope, move || self.send_from(sender * each, each))
+                    .expect("there is a thread for each sender");
+            }
+        });
+        self.clock.moment().since(start)
+    }
+
+    fn send_from(&self, first: u64, count: u64) {
+        let payload: Arc<[u8]> = vec![b'x'; BODY_BYTES].into();
+        for sequence in first..first + count {
+            let export = Export {
+                sequence,
+                profile: ProfileKey { policy: 0, profile: sequence },
+                origin: Origin::default(),
+                accepted: Timestamp::EPOCH,
+                payload: Arc::clone(&payload),
+            };
+            let outcome = self.transport.send(&self.template.request(&export, self.clock.now()));
+            assert_eq!(outcome.status(), Some(204), "{outcome}");
+        }
+    }
+}
