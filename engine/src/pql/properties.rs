@@ -54,6 +54,7 @@ fn time() -> BoxedStrategy<String> {
 
 fn when() -> BoxedStrategy<String> {
     prop_oneof![
+        5 => ("(<|<=|=|!=|>=|>)", unit()).prop_map(|(how, n)| format!("{how} {n} before now")),
         5 => ("(<|<=|=|!=|>=|>)", unit(), "(before|after|from)", time())
             .prop_map(|(how, n, way, time)| format!("{how} {n} {way} {time}")),
         1 => time().prop_map(|time| format!("before {time}")),
@@ -156,21 +157,41 @@ fn body_of(centre: i64, drawn: &Drawn) -> (i64, serde_json::Value) {
     (ts, body)
 }
 
-/// The instants at which something could change: edges of all windows on all events, and midnights.
-fn instants(centre: i64, events: &[(i64, serde_json::Value)]) -> Vec<i64> {
-    let hours = (-70..70).step_by(5).map(|hour| centre + hour * HOUR);
-    let days = (-3..40).map(|day| (centre / (24 * HOUR) + day) * 24 * HOUR);
-    let shifts = [0, 1, 24, 48, 72, 168, 7 * 24 + 1, 28 * 24, 30 * 24, 31 * 24, 59 * 24, 365 * 24];
-    let edges = events.iter().flat_map(|(ts, _)| shifts.map(|shift| ts + shift * HOUR));
+/// The instants at which something could change: what the rule's distances make of the events'
+/// times, midnights around, each a millisecond early, on time and late.
+fn instants(text: &str, centre: i64, events: &[(i64, serde_json::Value)]) -> Vec<i64> {
+    let distances: Vec<i64> = regex::Regex::new("([0-9]+) (hours|days|weeks|months|years)")
+        .expect("a pattern")
+        .captures_iter(text)
+        .flat_map(|found| {
+            let count: i64 = found[1].parse().expect("digits");
+            let lengths: &[i64] = match &found[2] {
+                "hours" => &[1],
+                "days" => &[24],
+                "weeks" => &[168],
+                "months" => &[28 * 24, 29 * 24, 30 * 24, 31 * 24],
+                _ => &[365 * 24, 366 * 24],
+            };
+            lengths.iter().flat_map(move |hours| [count * hours, (count + 1) * hours])
+        })
+        .collect();
+    let days = (-3..8).map(|day| (centre / (24 * HOUR) + day) * 24 * HOUR);
+    let edges = events.iter().flat_map(|(ts, _)| {
+        distances
+            .iter()
+            .chain(&[0, 24])
+            .flat_map(move |hours| [ts - hours * HOUR, ts + hours * HOUR])
+    });
+    let hours = [-70, -5, -4, -1, 0, 1, 4, 5, 70].map(|hour| centre + hour * HOUR);
     let mut all: Vec<i64> =
-        hours.chain(days).chain(edges).flat_map(|at| [at - 1, at, at + 1]).collect();
+        days.chain(edges).chain(hours).flat_map(|at| [at - 1, at, at + 1]).collect();
     all.sort_unstable();
     all.dedup();
     all
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn plans_agree_with_the_page_at_every_instant(
@@ -196,7 +217,7 @@ proptest! {
         let expr = parse(&text).map_err(|e| TestCaseError::fail(e.to_string()))?;
         // What the last evaluation promised: (value, until when).
         let mut promise: Option<(bool, Timestamp)> = None;
-        for now in instants(centre, &events) {
+        for now in instants(&text, centre, &events) {
             let oracle = Oracle { profile: &profile, events: &events, now, zone: &book.zone };
             let expected = oracle.holds(&expr);
             let at = Timestamp::from_millis(now);
