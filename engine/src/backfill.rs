@@ -126,8 +126,8 @@ mod tests {
         let (mut graph, mut table) = (Graph::new(IdentityGraph::Pdg), IdentityTable::default());
         let known: Vec<_> = ["a", "b", "c"].iter().map(|id| table.intern("n", id)).collect();
         let named = |index: usize| Named { identity: known[index], primary: index == 0 };
-        for offset in 0..3 {
-            graph.resolve(&[named(offset as usize)], offset);
+        for (index, offset) in (0..3).zip(0..) {
+            graph.resolve(&[named(index)], offset);
         }
         // Profiles 1 and 2 are members; both become profile 0.
         graph.resolve(&[named(0), named(1), named(2)], 3);

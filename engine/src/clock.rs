@@ -72,6 +72,11 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A configured duration; what is longer than the clock reaches never ends.
+pub fn millis(configured: u64) -> i64 {
+    i64::try_from(configured).unwrap_or(i64::MAX)
+}
+
 /// What `now` means to the engine (`SPEC.md` §4); fixed at first use of a data directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockKind {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use forebay_storage::StorageError;
 
-use crate::deliver::delivery::DeliveryError;
+use crate::deliver::error::DeliveryError;
 use crate::input::InputError;
 use crate::pql::PqlError;
 use crate::record::{LogTextError, RejectsError};

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crossbeam::channel::bounded;
 
-use super::backlog::{Backlog, BacklogError, ProfileKey};
+use super::backlog::{Backlog, ProfileKey};
 use super::dispatcher::Dispatcher;
+use super::error::DeliveryError;
 use super::failure::Failure;
 use super::health::Health;
 use super::jitter::Jitter;
@@ -40,43 +41,6 @@ pub struct DeliverySetup {
     pub clock: Arc<dyn Clock>,
     /// Seed of the backoff's jitter.
     pub seed: u64,
-}
-
-/// Why delivery did not start, or why it stopped.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeliveryError {
-    /// A destination cannot be used as configured.
-    #[error("destination {destination}: {reason}")]
-    Destination {
-        /// Its id.
-        destination: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A dataflow names no destination of the setup.
-    #[error("dataflow {dataflow} names no known destination")]
-    NoDestination {
-        /// Its id.
-        dataflow: String,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Backlog(#[from] BacklogError),
-    /// The system gave no thread.
-    #[error("no thread for {name}")]
-    Thread {
-        /// What it was for.
-        name: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A thread of delivery panicked; what it said went where panics go.
-    #[error("{thread} panicked")]
-    Panicked {
-        /// Which.
-        thread: String,
-    },
 }
 
 /// Running delivery of all dataflows. Dropped without [`Delivery::stop`], it stops all the same.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use super::delivery::DeliveryError;
+use super::error::DeliveryError;
 
 /// A shared slot for the first failure, and the bell of those who wait for a change.
 #[derive(Clone, Debug, Default)]

@@ -11,6 +11,7 @@ pub mod backlog;
 pub mod breaker;
 pub mod delivery;
 pub mod dispatcher;
+pub mod error;
 pub mod export_id;
 mod failure;
 pub mod health;

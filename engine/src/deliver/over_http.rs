@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::backlog::{Backlog, ProfileKey};
-use super::delivery::{Delivery, DeliveryError, DeliverySetup};
+use super::delivery::{Delivery, DeliverySetup};
+use super::error::DeliveryError;
 use super::export_id::ExportId;
 use super::memory::MemoryBacklog;
 use super::outcome::Outcome;

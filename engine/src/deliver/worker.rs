@@ -13,8 +13,8 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 use super::backlog::{Backlog, ProfileKey};
-use super::delivery::DeliveryError;
 use super::dispatcher::{Action, Completion, Dispatcher, Writing};
+use super::error::DeliveryError;
 use super::failure::Failure;
 use super::health::Health;
 use super::metrics::Metrics;

@@ -38,12 +38,11 @@ use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
 pub use drain::Waiting;
 pub use notice::Notice;
 
-use crate::clock::{Clock, ClockKind, Moment, Timestamp};
+use crate::clock::{Clock, ClockKind, Moment, Timestamp, millis};
 use crate::config::Config;
 use crate::deliver::delivery::{Delivery, DeliverySetup};
 use crate::error::{EngineError, with_sources};
 use crate::input::Position;
-use crate::project::plan::millis;
 use crate::record::{ParseRules, RejectsFile};
 use appender::{Append, Appender, ClockRules};
 use control::Control;

@@ -316,6 +316,8 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     struct Host {
@@ -451,38 +453,33 @@ mod tests {
         assert_eq!(find("person.age"), "Nothing");
     }
 
-    #[test]
-    fn merging_gives_the_same_in_either_order() {
-        let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut draw = |below: u64| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed % below
-        };
-        for round in 0..500 {
-            let paths = ["a", "a.b", "a.b.c", "a.d", "e"];
-            let (mut one, mut two, mut all) = (Host::new(), Host::new(), Host::new());
-            for path in paths {
-                for host in [&mut one, &mut two, &mut all] {
-                    host.paths.intern(path);
-                }
+    proptest! {
+        #[test]
+        fn merging_gives_the_same_in_either_order(
+            writes in prop::collection::vec(
+                (0..5_usize, 0..5_i64, 0..4_usize, 0..2_u16, any::<bool>()),
+                0..9,
+            ),
+        ) {
+            let names = ["a", "a.b", "a.b.c", "a.d", "e"];
+            let mut paths = PathTable::default();
+            let ids = names.map(|name| paths.intern(name));
+            let mut halves = [Attributes::default(), Attributes::default()];
+            let mut whole = Attributes::default();
+            for (offset, (path, at, value, rank, second)) in (0..).zip(writes) {
+                let key = WriteKey { timestamp: Timestamp::from_millis(at), offset };
+                let value = ["1", "2", "[3]"].get(value).copied();
+                let write = Write { path: ids[path], rank: Rank(rank), key, value };
+                halves[usize::from(second)].write(write, &paths, &mut Vec::new());
+                whole.write(write, &paths, &mut Vec::new());
             }
-            for offset in 0..draw(9) {
-                let value = ["1", "2", "[3]"][draw(3) as usize];
-                let value = (draw(4) > 0).then_some(value);
-                let key = WriteKey { timestamp: Timestamp::from_millis(draw(5) as i64), offset };
-                let path = one.paths.intern(paths[draw(5) as usize]);
-                let write = Write { path, rank: Rank(draw(2) as u16), key, value };
-                let half = if draw(2) == 0 { &mut one } else { &mut two };
-                half.attributes.write(write, &half.paths, &mut Vec::new());
-                all.attributes.write(write, &all.paths, &mut Vec::new());
-            }
-            let mut left = one.attributes.clone();
-            left.merge(two.attributes.clone(), &one.paths);
-            two.attributes.merge(one.attributes.clone(), &two.paths);
-            assert_eq!(left, two.attributes, "round {round}");
-            assert_eq!(left, all.attributes, "round {round}: as if never apart");
+            let [one, two] = halves;
+            let mut left = one.clone();
+            left.merge(two.clone(), &paths);
+            let mut right = two;
+            right.merge(one, &paths);
+            prop_assert_eq!(&left, &right);
+            prop_assert_eq!(&left, &whole, "as if never apart");
         }
     }
 }

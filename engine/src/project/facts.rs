@@ -1,6 +1,6 @@
 //! A profile as rules read it.
 
-use super::step::FoldContext;
+use super::context::FoldContext;
 use crate::clock::Timestamp;
 use crate::payload::write_attributes;
 use crate::pql::{Attribute, Facts, MembershipFact, QueryId, QueryState};

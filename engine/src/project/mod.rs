@@ -18,6 +18,7 @@
 //! same bytes.
 
 pub mod catalog;
+pub mod context;
 mod facts;
 pub mod plan;
 pub mod projection;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
-use crate::clock::Timestamp;
+use crate::clock::millis;
 use crate::definitions::{
     AttributeMerge, Audience, AudienceKind, Dataflow, Definitions, Memberships, MergePolicy,
 };
@@ -25,9 +25,6 @@ use crate::profile::membership::AudienceNo;
 use crate::profile::path::{PathId, PathTable};
 
 use super::catalog::Catalog;
-use super::facts::ProfileFacts;
-use super::projection::SharedContext;
-use crate::profile::state::Profile;
 
 /// Place of an audience in the order of evaluation.
 pub type AudienceRank = u32;
@@ -155,24 +152,6 @@ impl ViewPlan {
                 Some(Rank(u16::try_from(at).expect("fewer than 65,536 datasets")))
             }
         }
-    }
-
-    /// Lists the audiences that a profile of which nothing is known may be in, or may enter by the
-    /// clock alone.
-    pub fn find_at_birth(&mut self, shared: &SharedContext<'_>, now: Timestamp) {
-        let unknown = Profile::default();
-        let context = shared.with(self);
-        let facts = ProfileFacts::new(&unknown, &context);
-        let scope = context.scope(now);
-        let may_hold = |planned: &PlannedAudience| match &planned.qualification {
-            Qualification::Rule(rule) => {
-                let evaluation = rule.evaluate(&facts, &scope);
-                evaluation.holds || evaluation.changes_at != Timestamp::MAX
-            }
-            Qualification::Upload { .. } => false,
-        };
-        let ranks = (0..).zip(&self.audiences);
-        self.at_birth = ranks.filter(|(_, p)| may_hold(p)).map(|(rank, _)| rank).collect();
     }
 
     fn add_audiences(&mut self, mut rules: Vec<(&Audience, Option<Rule>)>, catalog: &Catalog) {
@@ -322,11 +301,6 @@ fn datasets(policy: &MergePolicy) -> Option<Vec<String>> {
         AttributeMerge::TimestampOrdered => None,
         AttributeMerge::DataSetPrecedence { order } => Some(order.clone()),
     }
-}
-
-/// A configured duration; what is longer than the clock reaches never ends.
-pub fn millis(configured: u64) -> i64 {
-    i64::try_from(configured).unwrap_or(i64::MAX)
 }
 
 /// The name and the four times of a mapped audience, as the destination asks for them.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::catalog::{Catalog, Difference};
-use super::plan::{AudienceRank, Compiler, ViewPlan, millis};
-use super::route::{BatchTime, Routed, Router};
+use super::context::SharedContext;
+use super::plan::{AudienceRank, Compiler, ViewPlan};
+use super::route::{BatchTime, Routed, RoutedStep, Router};
 use super::shard::{BatchContext, PlacedExport};
-use super::step::FoldContext;
+use super::step::at_birth;
 use super::view::View;
 use crate::backfill::Lane;
-use crate::clock::{ClockKind, Timestamp};
+use crate::clock::{ClockKind, Timestamp, millis};
 use crate::definitions::{Definitions, MergePolicy};
 use crate::detect::Causes;
 use crate::identity::ProfileId;
@@ -242,7 +243,7 @@ impl Projection {
         batch: &RecordBatch,
         first_offset: u64,
         time: BatchTime,
-    ) -> (Routed, Vec<Vec<super::shard::RoutedStep>>) {
+    ) -> (Routed, Vec<Vec<RoutedStep>>) {
         let mut router = Router {
             identities: &mut self.identities,
             paths: &mut self.paths,
@@ -261,8 +262,7 @@ impl Projection {
                 paths: &mut self.paths,
             };
             let mut plan = ViewPlan::compile(&self.views[index].policy, &mut compiler)?;
-            let shared = self.shared();
-            plan.find_at_birth(&shared, self.now);
+            plan.at_birth = at_birth(&self.shared().with(&plan), self.now);
             self.views[index].plan = plan;
         }
         Ok(())
@@ -385,30 +385,6 @@ impl Projection {
             identities: &self.identities,
             catalog: &self.catalog,
             exited_retention_ms: millis(self.catalog.definitions().settings.exited_retention_ms),
-        }
-    }
-}
-
-/// What the views of a projection share while they fold.
-#[derive(Clone, Copy)]
-pub struct SharedContext<'a> {
-    queries: &'a QuerySet,
-    paths: &'a PathTable,
-    identities: &'a IdentityTable,
-    catalog: &'a Catalog,
-    exited_retention_ms: i64,
-}
-
-impl<'a> SharedContext<'a> {
-    /// The context of one view.
-    pub fn with(self, plan: &'a ViewPlan) -> FoldContext<'a> {
-        FoldContext {
-            plan,
-            queries: self.queries,
-            paths: self.paths,
-            identities: self.identities,
-            catalog: self.catalog,
-            exited_retention_ms: self.exited_retention_ms,
         }
     }
 }

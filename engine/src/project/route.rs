@@ -6,12 +6,11 @@
 use smallvec::SmallVec;
 
 use super::catalog::Catalog;
-use super::plan::millis;
-use super::shard::RoutedStep;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, millis};
+use crate::identity::ProfileId;
 use crate::identity::dedupe::Dedupe;
 use crate::identity::graph::{Graph, Named};
-use crate::identity::table::IdentityTable;
+use crate::identity::table::{IdentityId, IdentityTable};
 use crate::json::{Kind, Value};
 use crate::profile::membership::AudienceNo;
 use crate::profile::path::{PathId, PathTable};
@@ -33,6 +32,23 @@ pub struct Leaf {
     pub path: PathId,
     /// The value's node.
     pub node: u32,
+}
+
+/// What resolving identities says of one record in one view.
+#[derive(Clone, Debug)]
+pub struct RoutedStep {
+    /// Place of the record in the batch.
+    pub record: u32,
+    /// The profile that it belongs to.
+    pub profile: ProfileId,
+    /// Whether it is the first to name it.
+    pub is_new: bool,
+    /// Profiles that it ends.
+    pub absorbed: SmallVec<[ProfileId; 1]>,
+    /// Identities that joined.
+    pub joined: SmallVec<[IdentityId; 2]>,
+    /// Identities that were dropped.
+    pub dropped: SmallVec<[IdentityId; 1]>,
 }
 
 /// What the pass found out about each record of a batch.

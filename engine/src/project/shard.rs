@@ -10,37 +10,19 @@ use std::collections::BinaryHeap;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 
+use super::context::FoldContext;
 use super::plan::{AudienceRank, Qualification, ViewPlan};
-use super::route::{Leaf, Routed};
-use super::step::{FoldContext, MembershipCounts, Step, StepExport, subject_of};
+use super::route::{Leaf, Routed, RoutedStep};
+use super::step::{MembershipCounts, Step, StepExport, subject_of};
 use crate::clock::Timestamp;
 use crate::detect::Causes;
 use crate::identity::ProfileId;
-use crate::identity::table::IdentityId;
 use crate::pql::{Event, QueryId};
 use crate::profile::attributes::{Write, WriteKey};
 use crate::profile::membership::{AudienceNo, Membership, Status};
 use crate::profile::state::Profile;
 use crate::record::{MembershipStatus, RecordBatch, RecordKind, RecordRef};
-
-/// What resolving identities says of one record in one view.
-#[derive(Clone, Debug)]
-pub struct RoutedStep {
-    /// Place of the record in the batch.
-    pub record: u32,
-    /// The profile that it belongs to.
-    pub profile: ProfileId,
-    /// Whether it is the first to name it.
-    pub is_new: bool,
-    /// Profiles that it ends.
-    pub absorbed: SmallVec<[ProfileId; 1]>,
-    /// Identities that joined.
-    pub joined: SmallVec<[IdentityId; 2]>,
-    /// Identities that were dropped.
-    pub dropped: SmallVec<[IdentityId; 1]>,
-}
 
 /// What orders the exports of one batch before they are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

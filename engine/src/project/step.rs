@@ -4,44 +4,17 @@
 //! first, and gives at most one export a dataflow. It sees one profile, the shared read-only
 //! [`FoldContext`], and `now`; nothing else, so that replay repeats it exactly.
 
-use super::catalog::Catalog;
+use super::context::FoldContext;
 use super::plan::{AudienceRank, PlannedAudience, Qualification, ViewPlan};
 use crate::clock::Timestamp;
 use crate::detect::{Causes, Happened};
-use crate::identity::table::IdentityTable;
 use crate::payload::Subject;
-use crate::pql::{QuerySet, Scope};
 use crate::profile::attributes::Touched;
 use crate::profile::membership::{AudienceNo, Membership, Status};
-use crate::profile::path::PathTable;
 use crate::profile::state::Profile;
 use crate::views::AudienceCounts;
 
 use super::facts::ProfileFacts;
-
-/// What every step of a batch reads and none changes.
-#[derive(Clone, Copy)]
-pub struct FoldContext<'a> {
-    /// The definitions, compiled for this view.
-    pub plan: &'a ViewPlan,
-    /// The event queries of all rules.
-    pub queries: &'a QuerySet,
-    /// All attribute paths.
-    pub paths: &'a PathTable,
-    /// All identities.
-    pub identities: &'a IdentityTable,
-    /// For the numbers of audiences that rules name.
-    pub catalog: &'a Catalog,
-    /// How long an exited membership is remembered, in milliseconds.
-    pub exited_retention_ms: i64,
-}
-
-impl<'a> FoldContext<'a> {
-    /// What rules see besides the profile.
-    pub fn scope(&self, now: Timestamp) -> Scope<'a> {
-        Scope { now, queries: self.queries }
-    }
-}
 
 /// An export of a step, not yet numbered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,6 +190,22 @@ impl Step {
         }
         remembered(Membership { changes_at, ..before }, context, now)
     }
+}
+
+/// The audiences that a profile of which nothing is known may be in, or may enter by the clock alone.
+pub fn at_birth(context: &FoldContext<'_>, now: Timestamp) -> Vec<AudienceRank> {
+    let unknown = Profile::default();
+    let facts = ProfileFacts::new(&unknown, context);
+    let scope = context.scope(now);
+    let may_hold = |planned: &PlannedAudience| match &planned.qualification {
+        Qualification::Rule(rule) => {
+            let evaluation = rule.evaluate(&facts, &scope);
+            evaluation.holds || evaluation.changes_at != Timestamp::MAX
+        }
+        Qualification::Upload { .. } => false,
+    };
+    let ranked = (0..).zip(&context.plan.audiences);
+    ranked.filter(|(_, planned)| may_hold(planned)).map(|(rank, _)| rank).collect()
 }
 
 /// The membership itself, or absence once an exited one is to be forgotten (`SPEC.md` §5).

@@ -6,9 +6,10 @@
 
 use rayon::prelude::*;
 
+use super::context::FoldContext;
 use super::plan::ViewPlan;
-use super::shard::{BatchContext, PlacedExport, RoutedStep, Shard};
-use super::step::FoldContext;
+use super::route::RoutedStep;
+use super::shard::{BatchContext, PlacedExport, Shard};
 use crate::clock::Timestamp;
 use crate::definitions::MergePolicy;
 use crate::identity::ProfileId;
