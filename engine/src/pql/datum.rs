@@ -14,6 +14,7 @@ use crate::json::{Document, Kind, Value};
 
 use super::ast::Comparison;
 use super::calendar;
+use super::event_filter::fits;
 use super::op::{LetterCase, TextRelation, TextTest};
 
 /// A value, or that there is none.
@@ -252,14 +253,7 @@ impl<'a> Datum<'a> {
                 _ => false,
             };
         }
-        self.order(other, zone).is_some_and(|order| match comparison {
-            Comparison::Equal => order.is_eq(),
-            Comparison::NotEqual => order.is_ne(),
-            Comparison::Less => order.is_lt(),
-            Comparison::AtMost => order.is_le(),
-            Comparison::Greater => order.is_gt(),
-            Comparison::AtLeast => order.is_ge(),
-        })
+        self.order(other, zone).is_some_and(|order| fits(comparison, order))
     }
 
     /// Whether a comparison holds for any pair of elements.

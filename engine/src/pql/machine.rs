@@ -36,27 +36,8 @@ pub(super) struct Machine<'a, F: ?Sized> {
     pub(super) frames: SmallVec<[Datum<'a>; 4]>,
 }
 
-/// Whether `condition`, which depends on nothing but an event, holds for it.
-pub(super) fn holds_for_event(condition: &Op, event: &Event<'_>, zone: &TimeZone) -> bool {
-    let queries = QuerySet::new();
-    let mut machine = Machine::alone(&queries, Timestamp::MIN, zone);
-    machine.frames.push(Datum::Event(event.timestamp, Node::Borrowed(event.body)));
-    machine.holds(condition)
-}
-
-/// The numbers at a path of an event.
-pub(super) fn numbers_of_event(keys: &Keys, event: &Event<'_>, take: &mut dyn FnMut(f64)) {
-    let found = Datum::Event(event.timestamp, Node::Borrowed(event.body)).descend(keys);
-    found.any(&mut |datum| {
-        if let Datum::Number(number) = datum {
-            take(*number);
-        }
-        false
-    });
-}
-
 /// Facts of nobody, for conditions on an event alone.
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Facts for Nobody {
     fn attribute(&self, _path: PathId) -> Attribute<'_> {
@@ -75,6 +56,27 @@ impl Facts for Nobody {
 
     fn query(&self, _id: QueryId) -> Option<&QueryState> {
         None
+    }
+}
+
+impl Machine<'_, Nobody> {
+    /// Whether `condition`, which depends on nothing but an event, holds for it.
+    pub(super) fn holds_for_event(condition: &Op, event: &Event<'_>, zone: &TimeZone) -> bool {
+        let queries = QuerySet::new();
+        let mut machine = Machine::alone(&queries, Timestamp::MIN, zone);
+        machine.frames.push(Datum::Event(event.timestamp, Node::Borrowed(event.body)));
+        machine.holds(condition)
+    }
+
+    /// The numbers at a path of an event.
+    pub(super) fn numbers_of_event(keys: &Keys, event: &Event<'_>, take: &mut dyn FnMut(f64)) {
+        let found = Datum::Event(event.timestamp, Node::Borrowed(event.body)).descend(keys);
+        found.any(&mut |datum| {
+            if let Datum::Number(number) = datum {
+                take(*number);
+            }
+            false
+        });
     }
 }
 
@@ -119,7 +121,15 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
     }
 
     fn holds_between(&mut self, op: &'a Op, left: &'a Op, right: &'a Op) -> bool {
-        let (left, right) = (self.value(left), self.value(right));
+        let left = self.value(left);
+        if let (Op::Relate(Relation::In, ..), Op::List(items)) = (op, right) {
+            // Without building the list.
+            let zone = self.now.zone;
+            return items
+                .iter()
+                .any(|item| left.any_compares(Comparison::Equal, &self.value(item), zone));
+        }
+        let right = self.value(right);
         match op {
             Op::Compare(how, ..) => left.any_compares(*how, &right, self.now.zone),
             Op::Relate(relation, ..) => related(*relation, &left, &right, self.now.zone),

@@ -24,6 +24,7 @@ mod compile_call;
 mod compile_events;
 mod datum;
 mod error;
+mod event_filter;
 mod facts;
 mod lexer;
 mod machine;

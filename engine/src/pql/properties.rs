@@ -191,7 +191,7 @@ fn instants(text: &str, centre: i64, events: &[(i64, serde_json::Value)]) -> Vec
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn plans_agree_with_the_page_at_every_instant(

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 
 use super::datum::Datum;
+use super::event_filter::{holds_for_event, numbers_of_event};
 use super::facts::Event;
-use super::machine::{aggregated, holds_for_event, numbers_of_event};
+use super::machine::aggregated;
 use super::marks::{Mark, chain_truth, trim_marks};
 use super::op::{Aggregate, Keys};
 use super::query::{EventQuery, QueryKind};
