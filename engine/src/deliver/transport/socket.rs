@@ -62,7 +62,7 @@ impl Connector for TcpConnector {
                     (details.register_shutdown)(handle)?;
                     return Ok(Some(connection));
                 }
-                Err(error) => last = error,
+                Err(error) => last = at(*address, &error),
             }
         }
         match last.kind() {
@@ -72,6 +72,11 @@ impl Connector for TcpConnector {
             _ => Err(last.into()),
         }
     }
+}
+
+/// The error with the address that it is about; its kind decides what becomes of the attempt.
+fn at(address: SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot connect to {address}: {error}"))
 }
 
 fn connect(to: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> io::Result<TcpStream> {
