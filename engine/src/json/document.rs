@@ -15,6 +15,8 @@ pub const DEPTH_MAX: usize = 128;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     pub(super) kind: Kind,
+    /// Whether the name holds an escape, so that most names are compared as they stand.
+    pub(super) key_is_escaped: bool,
     /// The text of the value, quotes included.
     pub(super) start: u32,
     pub(super) end: u32,
@@ -55,7 +57,7 @@ impl Document {
             .jiter
             .peek()
             .map_err(Fault::from)
-            .and_then(|peek| reader.value(peek, (0, 0), 0))
+            .and_then(|peek| reader.value(peek, Key::default(), 0))
             .and_then(|()| reader.jiter.finish().map_err(Fault::from));
         match read {
             Ok(()) => Ok(Self { nodes: reader.nodes.into_boxed_slice() }),
@@ -113,7 +115,7 @@ struct Reader<'j> {
 }
 
 impl Reader<'_> {
-    fn value(&mut self, peek: Peek, key: (usize, usize), depth: usize) -> Result<(), Fault> {
+    fn value(&mut self, peek: Peek, key: Key, depth: usize) -> Result<(), Fault> {
         let start = self.jiter.current_index();
         if depth > DEPTH_MAX {
             return Err(Fault::TooDeep(start));
@@ -121,10 +123,11 @@ impl Reader<'_> {
         let index = self.nodes.len();
         self.nodes.push(Node {
             kind: Kind::Null,
+            key_is_escaped: key.is_escaped,
             start: self.position(start),
             end: 0,
-            key_start: self.position(key.0),
-            key_end: self.position(key.1),
+            key_start: self.position(key.start),
+            key_end: self.position(key.end),
             next: 0,
         });
         let kind = match peek {
@@ -162,12 +165,12 @@ impl Reader<'_> {
     fn object(&mut self, depth: usize) -> Result<Kind, Fault> {
         // Names are taken as bytes, to know where they stand; a name with an escape is decoded when
         // somebody reads it.
-        let mut name = self.jiter.next_object_bytes()?.map(span_of);
-        while let Some((at, len)) = name {
-            let key = (at - self.origin, at - self.origin + len);
+        let origin = self.origin;
+        let mut key = self.jiter.next_object_bytes()?.map(|name| Key::of(name, origin));
+        while let Some(found) = key {
             let peek = self.jiter.peek()?;
-            self.value(peek, key, depth + 1)?;
-            name = self.jiter.next_key_bytes()?.map(span_of);
+            self.value(peek, found, depth + 1)?;
+            key = self.jiter.next_key_bytes()?.map(|name| Key::of(name, origin));
         }
         Ok(Kind::Object)
     }
@@ -175,7 +178,7 @@ impl Reader<'_> {
     fn array(&mut self, depth: usize) -> Result<Kind, Fault> {
         let mut element = self.jiter.known_array()?;
         while let Some(peek) = element {
-            self.value(peek, (0, 0), depth + 1)?;
+            self.value(peek, Key::default(), depth + 1)?;
             element = self.jiter.array_step()?;
         }
         Ok(Kind::Array)
@@ -186,8 +189,20 @@ impl Reader<'_> {
     }
 }
 
-fn span_of(bytes: &[u8]) -> (usize, usize) {
-    (bytes.as_ptr().addr(), bytes.len())
+/// The name of a member, by its place in the text that is read.
+#[derive(Clone, Copy, Default)]
+struct Key {
+    start: usize,
+    end: usize,
+    is_escaped: bool,
+}
+
+impl Key {
+    /// `name` is part of the text that lies at `origin`.
+    fn of(name: &[u8], origin: usize) -> Self {
+        let start = name.as_ptr().addr() - origin;
+        Self { start, end: start + name.len(), is_escaped: name.contains(&b'\\') }
+    }
 }
 
 #[cfg(test)]

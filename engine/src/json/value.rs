@@ -92,7 +92,7 @@ impl<'a> Value<'a> {
     /// The members of an object with their names, in order; nothing for other kinds.
     pub fn entries(&self) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> + use<'a> {
         let is_object = self.kind() == Kind::Object;
-        self.children().filter(move |_| is_object).map(|child| (decoded(child.raw_key()), child))
+        self.children().filter(move |_| is_object).map(|child| (child.key(), child))
     }
 
     /// The elements of an array, in order; nothing for other kinds.
@@ -117,9 +117,13 @@ impl<'a> Value<'a> {
         &self.text[self.node().key_start as usize..self.node().key_end as usize]
     }
 
-    fn has_key(&self, key: &str) -> bool {
+    fn key(&self) -> Cow<'a, str> {
         let raw = self.raw_key();
-        raw == key || (raw.contains('\\') && decoded(raw) == key)
+        if self.node().key_is_escaped { decoded(raw) } else { Cow::Borrowed(raw) }
+    }
+
+    fn has_key(&self, key: &str) -> bool {
+        if self.node().key_is_escaped { self.key() == key } else { self.raw_key() == key }
     }
 }
 
