@@ -9,6 +9,8 @@
 //! - Values over a quarter of its internal segment go to files it never syncs (see [`crate::parts`]).
 //! - It holds its file a moment longer than the value that is dropped, so opening again may have to
 //!   wait for that.
+//! - A crash or a full disk while it writes a snapshot leaves the half of one, which it takes for the
+//!   newest the next time and refuses to open. So what it has not finished is removed before.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,9 @@ const RELEASE_WAITS_MAX: u32 = 2_000;
 
 /// Extension of a database's directory until all of it is durable.
 const UNFINISHED: &str = "new";
+
+/// Extension of the backend's snapshot until all of it is written.
+const UNFINISHED_SNAPSHOT: &str = "generating";
 
 /// Page cache while a database is created.
 const CREATE_CACHE_BYTES: u64 = 1 << 20;
@@ -114,6 +119,7 @@ pub(crate) fn remove_if_unfinished(path: &Path) -> Result<(), StorageError> {
 }
 
 fn open_backend(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError> {
+    remove_unfinished_snapshots(path)?;
     let mut waits = 0;
     loop {
         let opened = sled::Config::new()
@@ -130,6 +136,23 @@ fn open_backend(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError>
             other => return other.map_err(StorageError::database("open", path)),
         }
     }
+}
+
+/// Removes snapshots that were being written when the process or the disk came to its end. The backend
+/// renames a snapshot when it is whole, and recovers from its log what a missing one would have told.
+fn remove_unfinished_snapshots(path: &Path) -> Result<(), StorageError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StorageError::io("list", path)(error)),
+    };
+    for entry in entries {
+        let file = entry.map_err(StorageError::io("list", path))?.path();
+        if file.extension().is_some_and(|extension| extension == UNFINISHED_SNAPSHOT) {
+            fs::remove_file(&file).map_err(StorageError::io("remove", &file))?;
+        }
+    }
+    Ok(())
 }
 
 /// The backend reports a held lock as text alone. Our own lock has kept other processes out, so the

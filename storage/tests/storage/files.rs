@@ -52,6 +52,24 @@ fn named_values_are_replaced_whatever_their_length() {
 }
 
 #[test]
+fn a_snapshot_that_was_being_written_keeps_nothing_from_opening() {
+    let mut host = Host::new(StoreOptions::default());
+    host.store().log().append(&[records(&[b"a"])]).unwrap();
+    host.store().log().sync().unwrap();
+    host.store().meta().put("clock", b"event").unwrap();
+    host.store().sync_state().unwrap();
+    let dirs = [host.dir().join("state"), host.dir().join("log").join(format!("{:020}", 0))];
+    host.edit(|| {
+        for dir in &dirs {
+            fs::write(dir.join("snap.7FFFFFFFFFFFFFFF.generating"), b"half of").unwrap();
+        }
+    });
+    host.reopen();
+    assert_eq!(host.store().log().next_offset(), Offset::START.next());
+    assert_eq!(host.store().meta().get("clock").unwrap().unwrap(), b"event");
+}
+
+#[test]
 fn a_value_of_an_unknown_format_is_named_and_not_guessed() {
     let mut host = Host::new(StoreOptions::default());
     host.store().log().append(&[records(&[b"a"])]).unwrap();
