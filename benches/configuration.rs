@@ -98,7 +98,7 @@ pub(crate) fn projection(config: &Config) -> Projection {
     let mut projection = Projection::new(ClockKind::Event, vec![MergePolicy::implicit()]);
     projection.foresee(&config.definitions).expect("the rules compile");
     projection
-        .apply_definitions(config.definitions.clone(), 0, Timestamp::EPOCH, &|_| None)
+        .apply_definitions(&config.definitions, 0, Timestamp::EPOCH, &|_| None)
         .expect("the rules compile");
     projection
 }
