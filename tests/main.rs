@@ -1,3 +1,17 @@
 //! One file a behaviour.
 
+mod audiences_time;
+mod backfill;
+mod causes;
+mod cli;
+mod config_change;
+mod crash;
+mod delivery;
+mod full_disk;
+mod merge;
+mod model;
+mod payload;
+mod profiles;
+mod records;
+mod resume;
 mod tidy;

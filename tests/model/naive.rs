@@ -1,0 +1,383 @@
+//! The model: `SPEC.md` §2 to §7 in the most literal way, slow and short.
+//!
+//! A customer is the list of the records that were applied to it. Attributes, events and identities
+//! are read off that list whenever they are needed; only memberships are state, because when they
+//! changed is part of them. Time passes instant by instant: every instant at which anything could
+//! change by the clock alone is a step of every customer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay_engine::clock::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::audiences::{LIST, RULES, View};
+use super::random::{Happening, What};
+
+pub(super) const DAY_MS: i64 = 86_400_000;
+pub(super) const RETENTION_DAYS: i64 = 5;
+pub(super) const TTL_DAYS: i64 = 3;
+
+/// A dataflow. The strict one shows mapped memberships only and ignores the same value again.
+pub(super) struct Dataflow {
+    pub(super) id: &'static str,
+    pub(super) audiences: &'static [&'static str],
+    pub(super) attributes: &'static [&'static str],
+    pub(super) is_strict: bool,
+}
+
+pub(super) const DATAFLOWS: &[Dataflow] = &[
+    Dataflow {
+        id: "wide",
+        audiences: &["spent", "recent", "lately", "french"],
+        attributes: &["n", "person"],
+        is_strict: false,
+    },
+    Dataflow {
+        id: "strict",
+        audiences: &["quiet", "both", LIST, "listed", "viewed"],
+        attributes: &["country"],
+        is_strict: true,
+    },
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Membership {
+    is_in: bool,
+    since_ms: i64,
+    refreshed_ms: i64,
+}
+
+/// A record that was applied.
+#[derive(Clone)]
+struct Applied {
+    offset: usize,
+    at_ms: i64,
+    record: Happening,
+}
+
+#[derive(Clone, Default)]
+struct Customer {
+    applied: Vec<Applied>,
+    memberships: BTreeMap<&'static str, Membership>,
+}
+
+/// All there is.
+#[derive(Default)]
+pub(super) struct Model {
+    now_ms: i64,
+    offset: usize,
+    customers: Vec<Customer>,
+    exports: Vec<(&'static str, Value)>,
+    /// Events that came twice.
+    pub(super) duplicates: u64,
+}
+
+/// What a step did, as far as the causes of exports ask.
+#[derive(Default)]
+struct Step {
+    flipped: BTreeSet<&'static str>,
+    /// Paths written by a record that took part, and whether the value is another one.
+    written: Vec<(&'static str, bool)>,
+    is_linked: bool,
+}
+
+impl Model {
+    /// Takes one record.
+    pub(super) fn take(&mut self, record: &Happening) {
+        self.advance(record.time_ms);
+        let offset = self.offset;
+        self.offset += 1;
+        let is_named = |customer: &Customer| {
+            record.identities.iter().any(|identity| customer.identities().contains(identity))
+        };
+        if self.customers.iter().any(|c| is_named(c) && c.has_applied(record, self.now_ms)) {
+            self.duplicates += 1;
+            return;
+        }
+        let (named, others): (Vec<Customer>, Vec<Customer>) =
+            std::mem::take(&mut self.customers).into_iter().partition(is_named);
+        self.customers = others;
+        let known = named.len();
+        // The oldest survives; what it had before this record is what a link compares with.
+        let before = named.first().map(Customer::identities).unwrap_or_default();
+        let mut customer = Customer::united(named);
+        let shown_before = customer.attributes();
+        let applied = Applied { offset, at_ms: self.now_ms, record: record.clone() };
+        customer.applied.push(applied);
+        let mut step =
+            Step { is_linked: known > 0 && before != customer.identities(), ..Step::default() };
+        step.written = customer.written(&shown_before);
+        step.flipped = customer.evaluate(self.now_ms, Some(&record.what));
+        self.export(&customer, &step);
+        self.customers.push(customer);
+        self.customers.sort_by_key(Customer::first);
+    }
+
+    /// Lets time pass, with every instant in between.
+    pub(super) fn advance(&mut self, to_ms: i64) {
+        let mut instants: Vec<i64> = self.customers.iter().flat_map(Customer::instants).collect();
+        while let Some(next_ms) =
+            instants.iter().copied().filter(|at| *at > self.now_ms && *at <= to_ms).min()
+        {
+            self.now_ms = next_ms;
+            let mut customers = std::mem::take(&mut self.customers);
+            for customer in &mut customers {
+                let flipped = customer.evaluate(next_ms, None);
+                self.export(customer, &Step { flipped, ..Step::default() });
+            }
+            instants = customers.iter().flat_map(Customer::instants).collect();
+            self.customers = customers;
+        }
+        self.now_ms = self.now_ms.max(to_ms);
+    }
+
+    /// The bodies exported to a dataflow, in order.
+    pub(super) fn exports_of(&self, dataflow: &str) -> Vec<Value> {
+        let of = self.exports.iter().filter(|(id, _)| *id == dataflow);
+        of.map(|(_, body)| body.clone()).collect()
+    }
+
+    /// Members of an audience: its id, identities, status, time.
+    pub(super) fn members(&self, audience: &str) -> Vec<String> {
+        let line = |customer: &Customer| {
+            let membership = customer.memberships.get(audience)?;
+            let (status, time) = membership.told();
+            Some(format!("{audience}: {} {status} {time}", customer.identities().join(" ")))
+        };
+        self.customers.iter().filter_map(line).collect()
+    }
+
+    fn export(&mut self, customer: &Customer, step: &Step) {
+        for flow in DATAFLOWS {
+            let is_member = flow.audiences.iter().any(|id| customer.is_in(id));
+            let segment = flow.audiences.iter().any(|id| step.flipped.contains(id));
+            let attribute = step.written.iter().any(|(path, is_new)| {
+                let is_mapped = flow.attributes.iter().any(|mapped| is_within(path, mapped));
+                is_mapped && (*is_new || !flow.is_strict)
+            });
+            if segment || (is_member && (attribute || step.is_linked)) {
+                self.exports.push((flow.id, customer.payload(flow)));
+            }
+        }
+    }
+}
+
+impl Membership {
+    fn told(&self) -> (&'static str, String) {
+        let status = if self.is_in { "realized" } else { "exited" };
+        (status, Timestamp::from_millis(self.since_ms).to_seconds_text())
+    }
+}
+
+impl Customer {
+    /// One customer out of several: histories by offset, memberships as §3 says.
+    fn united(parts: Vec<Self>) -> Self {
+        let mut united = Self::default();
+        for part in parts {
+            united.applied.extend(part.applied);
+            for (audience, membership) in part.memberships {
+                let kept = united.memberships.entry(audience).or_insert(membership);
+                if (membership.is_in, membership.since_ms) > (kept.is_in, kept.since_ms) {
+                    let refreshed_ms = kept.refreshed_ms;
+                    let both_in = kept.is_in && membership.is_in;
+                    *kept = membership;
+                    if both_in {
+                        kept.refreshed_ms = kept.refreshed_ms.max(refreshed_ms);
+                    }
+                } else if kept.is_in && membership.is_in {
+                    kept.refreshed_ms = kept.refreshed_ms.max(membership.refreshed_ms);
+                }
+            }
+        }
+        united.applied.sort_by_key(|applied| applied.offset);
+        united
+    }
+
+    fn first(&self) -> usize {
+        self.applied[0].offset
+    }
+
+    /// In the order first seen.
+    fn identities(&self) -> Vec<String> {
+        let mut seen: Vec<String> = Vec::new();
+        for identity in self.applied.iter().flat_map(|applied| &applied.record.identities) {
+            if !seen.contains(identity) {
+                seen.push(identity.clone());
+            }
+        }
+        seen
+    }
+
+    fn is_in(&self, audience: &str) -> bool {
+        self.memberships.get(audience).is_some_and(|membership| membership.is_in)
+    }
+
+    /// Whether the event was applied within the last 24 hours.
+    fn has_applied(&self, record: &Happening, now_ms: i64) -> bool {
+        let What::Event { id, .. } = &record.what else { return false };
+        self.applied.iter().any(|applied| {
+            let is_same =
+                matches!(&applied.record.what, What::Event { id: other, .. } if other == id);
+            is_same && now_ms - applied.at_ms <= DAY_MS
+        })
+    }
+
+    /// Every write with its rank: by time, then by offset.
+    fn writes(&self) -> Vec<(&'static str, (i64, usize), &Option<String>)> {
+        let mut writes = Vec::new();
+        for applied in &self.applied {
+            if let What::Writes(of) = &applied.record.what {
+                let rank = (applied.record.time_ms, applied.offset);
+                writes.extend(of.iter().map(|(path, value)| (*path, rank, value)));
+            }
+        }
+        writes
+    }
+
+    /// The value at each path that no later write at, above or below it has removed.
+    fn attributes(&self) -> BTreeMap<&'static str, String> {
+        let writes = self.writes();
+        let mut shown = BTreeMap::new();
+        for (path, rank, value) in &writes {
+            let is_removed = writes.iter().any(|(other, later, _)| {
+                later > rank && (is_within(path, other) || is_within(other, path))
+            });
+            if let (false, Some(value)) = (is_removed, value) {
+                shown.insert(*path, value.clone());
+            }
+        }
+        shown
+    }
+
+    /// What the newest record wrote and no other write beats, with whether it shows another value.
+    fn written(&self, before: &BTreeMap<&'static str, String>) -> Vec<(&'static str, bool)> {
+        let newest = self.applied.last().expect("one was just applied");
+        let What::Writes(written) = &newest.record.what else { return Vec::new() };
+        let rank = (newest.record.time_ms, newest.offset);
+        let (writes, after) = (self.writes(), self.attributes());
+        let below = |of: &BTreeMap<&'static str, String>, path: &str| {
+            let inside = of.iter().filter(|(at, _)| is_within(at, path));
+            inside.map(|(at, value)| (*at, value.clone())).collect::<Vec<_>>()
+        };
+        let newer: Vec<&str> =
+            writes.iter().filter(|(_, later, _)| *later > rank).map(|(path, ..)| *path).collect();
+        let mut won = Vec::new();
+        for (path, _) in written {
+            let is_new = below(before, path) != below(&after, path);
+            let at_or_above = newer.iter().any(|other| is_within(path, other));
+            let inside = newer.iter().any(|other| is_within(other, path));
+            // A deletion of which newer values inside are all that is left has no part in them.
+            if !at_or_above && (!inside || is_new) {
+                won.push((*path, is_new));
+            }
+        }
+        won
+    }
+
+    /// Every instant at which time alone could change something.
+    fn instants(&self) -> Vec<i64> {
+        let mut instants = Vec::new();
+        for applied in &self.applied {
+            let time_ms = applied.record.time_ms;
+            instants.push(time_ms + 7 * DAY_MS);
+            instants.push(time_ms + DAY_MS * 3 / 2 + 1);
+            instants.push((time_ms.div_euclid(DAY_MS) + 1) * DAY_MS);
+        }
+        for membership in self.memberships.values() {
+            instants.push(membership.since_ms + RETENTION_DAYS * DAY_MS);
+            instants.push(membership.refreshed_ms + TTL_DAYS * DAY_MS);
+        }
+        instants
+    }
+
+    /// Brings every membership up to date; those whose status changed.
+    fn evaluate(&mut self, now_ms: i64, said: Option<&What>) -> BTreeSet<&'static str> {
+        let mut flipped = BTreeSet::new();
+        let listed = match said {
+            Some(What::Listed(is_in)) => *is_in,
+            _ => self.memberships.get(LIST).is_some_and(|membership| {
+                membership.is_in && now_ms < membership.refreshed_ms + TTL_DAYS * DAY_MS
+            }),
+        };
+        self.set(LIST, listed, now_ms, &mut flipped);
+        if let (Some(What::Listed(true)), Some(membership)) = (said, self.memberships.get_mut(LIST))
+        {
+            membership.refreshed_ms = now_ms;
+        }
+        let applied = self.applied.clone();
+        let mut events = Vec::new();
+        for applied in &applied {
+            if let What::Event { kind, value, .. } = &applied.record.what {
+                events.push((applied.record.time_ms, *kind, *value));
+            }
+        }
+        let attributes = self.attributes();
+        let country = attributes.get("country").map(|text| text.trim_matches('"'));
+        for audience in RULES {
+            let realized = self.memberships.iter().filter(|(_, membership)| membership.is_in);
+            let inside = realized.map(|(id, _)| *id).collect();
+            let holds =
+                (audience.holds)(&View { now_ms, events: &events, country, inside: &inside });
+            self.set(audience.id, holds, now_ms, &mut flipped);
+        }
+        self.memberships.retain(|_, membership| {
+            membership.is_in || now_ms < membership.since_ms + RETENTION_DAYS * DAY_MS
+        });
+        flipped
+    }
+
+    fn set(
+        &mut self,
+        audience: &'static str,
+        is_in: bool,
+        now_ms: i64,
+        flipped: &mut BTreeSet<&'static str>,
+    ) {
+        if self.is_in(audience) != is_in {
+            flipped.insert(audience);
+            let membership = Membership { is_in, since_ms: now_ms, refreshed_ms: now_ms };
+            self.memberships.insert(audience, membership);
+        }
+    }
+
+    fn payload(&self, flow: &Dataflow) -> Value {
+        let mut body = Map::new();
+        for (path, text) in self.attributes() {
+            if flow.attributes.iter().any(|mapped| is_within(path, mapped)) {
+                let value: Value = serde_json::from_str(&text).expect("values are JSON");
+                match path.split_once('.') {
+                    Some((parent, child)) => {
+                        body.entry(parent).or_insert(json!({}))[child] = value;
+                    }
+                    None => drop(body.insert(path.to_owned(), value)),
+                }
+            }
+        }
+        let mut groups = json!({});
+        for (audience, membership) in &self.memberships {
+            if flow.is_strict && !flow.audiences.contains(audience) {
+                continue;
+            }
+            let group = if *audience == LIST { "CustomerAudienceUpload" } else { "ups" };
+            let (status, time) = membership.told();
+            groups[group][*audience] = json!({"lastQualificationTime": time, "status": status});
+        }
+        body.insert("segmentMembership".to_owned(), groups);
+        let mut identities = json!({});
+        for identity in self.identities() {
+            let (namespace, id) = identity.split_once(':').expect("it was written so");
+            if identities[namespace].is_null() {
+                identities[namespace] = json!([]);
+            }
+            let ids = identities[namespace].as_array_mut().expect("it is a list");
+            ids.push(json!({"id": id}));
+        }
+        body.insert("identityMap".to_owned(), identities);
+        Value::Object(body)
+    }
+}
+
+/// Whether `path` is `root` or lies below it.
+fn is_within(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}

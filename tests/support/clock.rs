@@ -1,0 +1,85 @@
+//! A wall clock that a test moves by hand, so that days pass in no time.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use forebay_engine::clock::{Clock, Moment, SystemClock, Timestamp};
+
+use crate::PATIENCE;
+
+/// `now` stands still until it is set; moments go on, because backoffs and timeouts are real.
+#[derive(Debug)]
+pub struct HandClock {
+    now_ms: AtomicI64,
+    moments: SystemClock,
+}
+
+impl HandClock {
+    /// A clock that shows `now`, RFC 3339.
+    pub fn at(now: &str) -> Self {
+        Self { now_ms: AtomicI64::new(millis(now)), moments: SystemClock::new() }
+    }
+
+    /// Makes the clock show `now`.
+    pub fn set(&self, now: &str) {
+        self.now_ms.store(millis(now), Ordering::SeqCst);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.now_ms.load(Ordering::SeqCst))
+    }
+
+    fn moment(&self) -> Moment {
+        self.moments.moment()
+    }
+}
+
+/// The end of a test's patience, for conditions that cannot be waited for but only asked.
+pub struct Deadline {
+    clock: SystemClock,
+    end: Moment,
+}
+
+impl Deadline {
+    /// One that ends in [`PATIENCE`].
+    pub fn new() -> Self {
+        Self::after(PATIENCE)
+    }
+
+    /// One that ends after `patience`.
+    pub fn after(patience: Duration) -> Self {
+        let clock = SystemClock::new();
+        let end = clock.moment().plus(patience);
+        Self { clock, end }
+    }
+
+    /// Whether it has passed.
+    pub fn has_passed(&self) -> bool {
+        self.clock.moment() >= self.end
+    }
+
+    /// Asks `condition` again and again until it holds.
+    ///
+    /// # Panics
+    ///
+    /// Panics with `what` if it does not hold in time.
+    pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        while !condition() {
+            assert!(!self.has_passed(), "waited in vain until {what}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Milliseconds since 1970 of an RFC 3339 time.
+pub fn millis(time: &str) -> i64 {
+    Timestamp::parse(time).expect("the time is RFC 3339").as_millis()
+}
