@@ -111,7 +111,7 @@ mod tests {
                     first: "f".to_owned(),
                     clock: "c".to_owned(),
                 },
-                "warning: r.ndjson starts before the clock (c)",
+                "warning: r.ndjson starts at f, before the clock (c)",
             ),
             (
                 Notice::PartialLine { source: source.clone(), line: 9 },

@@ -10,6 +10,7 @@ use url::{Host, Url};
 use super::secret_reference;
 use super::table::{Located, Table};
 use crate::deliver::settings::Reach;
+use crate::deliver::transport::is_public;
 
 /// Reads a key that holds an `http` or `https` URL within `reach`.
 pub(super) fn url(table: &mut Table<'_>, key: &'static str, reach: Reach) -> Option<Url> {
@@ -62,7 +63,7 @@ fn fault(url: &Url, reach: Reach) -> Option<(String, &'static str)> {
             "use `https`, or set `allow_insecure = true` (a literal loopback address needs it not)";
         return Some(("`http` sends profiles in the clear".to_owned(), help));
     }
-    if literal.is_some_and(is_internal) && !is_loopback && !reach.allow_private {
+    if literal.is_some_and(|address| !is_public(address)) && !is_loopback && !reach.allow_private {
         let host = url.host_str().unwrap_or_default();
         let help = "set `allow_private = true` on the destination if that is meant";
         return Some((format!("`{host}` is a private address"), help));
@@ -76,34 +77,6 @@ fn address(url: &Url) -> Option<IpAddr> {
         Host::Ipv4(address) => Some(address.into()),
         Host::Ipv6(address) => Some(address.to_canonical()),
         Host::Domain(_) => None,
-    }
-}
-
-/// Whether an address belongs to this machine or its own networks, not to the Internet.
-fn is_internal(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            let benchmark = a == 198 && (18..20).contains(&b);
-            let protocol = (a, b, c) == (192, 0, 0);
-            v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_documentation()
-                || a == 0
-                || a >= 224
-                || shared
-                || benchmark
-                || protocol
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-        }
     }
 }
 

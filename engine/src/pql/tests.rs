@@ -39,7 +39,7 @@ fn fact(realized: bool) -> MembershipFact {
     MembershipFact { realized, since: at("2026-01-09T00:00:00Z"), until: Timestamp::MAX }
 }
 
-/// The profile of the conformance case, and a little more.
+/// A profile that most of the examples hold for.
 fn joan(book: &mut Book) -> Subject {
     let mut joan = Subject::default()
         .with_attributes(book, PROFILE)

@@ -26,7 +26,7 @@ const INTERNAL_V4: [(Ipv4Addr, u32); 15] = [
 ];
 
 /// Whether `address` is public. An IPv6 address that carries an IPv4 one is judged by that.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),

@@ -13,6 +13,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub(crate) use self::address::is_public;
 use self::client::{HttpClient, Post};
 use super::auth::{Auth, AuthError, TokenEndpoint};
 use super::outcome::{ANSWER_KEPT, Outcome};
