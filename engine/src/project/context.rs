@@ -28,14 +28,7 @@ pub struct SharedContext<'a> {
 impl<'a> SharedContext<'a> {
     /// The context of one view.
     pub fn with(self, plan: &'a ViewPlan) -> FoldContext<'a> {
-        FoldContext {
-            plan,
-            queries: self.queries,
-            paths: self.paths,
-            identities: self.identities,
-            catalog: self.catalog,
-            exited_retention_ms: self.exited_retention_ms,
-        }
+        FoldContext { plan, shared: self }
     }
 }
 
@@ -44,21 +37,13 @@ impl<'a> SharedContext<'a> {
 pub struct FoldContext<'a> {
     /// The definitions, compiled for this view.
     pub plan: &'a ViewPlan,
-    /// The event queries of all rules.
-    pub queries: &'a QuerySet,
-    /// All attribute paths.
-    pub paths: &'a PathTable,
-    /// All identities.
-    pub identities: &'a IdentityTable,
-    /// For the numbers of audiences that rules name.
-    pub catalog: &'a Catalog,
-    /// How long an exited membership is remembered, in milliseconds.
-    pub exited_retention_ms: i64,
+    /// What it has in common with the other views.
+    pub shared: SharedContext<'a>,
 }
 
 impl<'a> FoldContext<'a> {
     /// What rules see besides the profile.
     pub fn scope(&self, now: Timestamp) -> Scope<'a> {
-        Scope { now, queries: self.queries }
+        Scope { now, queries: self.shared.queries }
     }
 }

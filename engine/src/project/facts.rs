@@ -24,7 +24,7 @@ impl<'a> ProfileFacts<'a> {
 
 impl Facts for ProfileFacts<'_> {
     fn attribute(&self, path: PathId) -> Attribute<'_> {
-        match self.profile.attributes.find(path, self.context.paths) {
+        match self.profile.attributes.find(path, self.context.shared.paths) {
             Found::Nothing => Attribute::Missing,
             Found::Leaf(text) => Attribute::Leaf(text),
             Found::Within { leaf, depth } => Attribute::Within { leaf, depth },
@@ -34,9 +34,14 @@ impl Facts for ProfileFacts<'_> {
 
     fn tree(&self, path: PathId) -> String {
         let mut members = String::new();
-        write_attributes(&mut members, &self.profile.attributes, &[path], self.context.paths);
+        write_attributes(
+            &mut members,
+            &self.profile.attributes,
+            &[path],
+            self.context.shared.paths,
+        );
         // The members are nested below the path's own segments; the object asked for lies inside.
-        let depth = self.context.paths.depth(path);
+        let depth = self.context.shared.paths.depth(path);
         let mut object = format!("{{{members}}}");
         for _ in 0..depth {
             object = inner_object(&object);
@@ -46,13 +51,13 @@ impl Facts for ProfileFacts<'_> {
 
     fn identities<'a>(&'a self, visit: &mut dyn FnMut(&'a str, &'a str)) {
         for identity in &self.profile.identities {
-            let (namespace, id) = self.context.identities.name(*identity);
+            let (namespace, id) = self.context.shared.identities.name(*identity);
             visit(namespace, id);
         }
     }
 
     fn membership(&self, audience: &str) -> Option<MembershipFact> {
-        let number = self.context.catalog.number(audience)?;
+        let number = self.context.shared.catalog.number(audience)?;
         let membership = self.profile.memberships.get(number);
         membership.status.map(|_| MembershipFact {
             realized: membership.is_realized(),

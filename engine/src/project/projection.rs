@@ -60,10 +60,7 @@ pub struct Projection {
     kind: ClockKind,
     now: Timestamp,
     appended: Timestamp,
-    catalog: Catalog,
-    queries: QuerySet,
-    paths: PathTable,
-    identities: IdentityTable,
+    known: Known,
     dedupe: Dedupe,
     /// The default policy's view first.
     views: Vec<View>,
@@ -79,10 +76,7 @@ impl Projection {
             kind,
             now: Timestamp::EPOCH,
             appended: Timestamp::EPOCH,
-            catalog: Catalog::default(),
-            queries: QuerySet::new(),
-            paths: PathTable::default(),
-            identities: IdentityTable::default(),
+            known: Known::default(),
             dedupe: Dedupe::default(),
             views: policies.into_iter().map(View::new).collect(),
             lanes: Vec::new(),
@@ -95,8 +89,11 @@ impl Projection {
         let mut catalog = Catalog::default();
         catalog.apply(definitions, Timestamp::EPOCH);
         for view in &self.views {
-            let mut compiler =
-                Compiler { catalog: &catalog, queries: &mut self.queries, paths: &mut self.paths };
+            let mut compiler = Compiler {
+                catalog: &catalog,
+                queries: &mut self.known.queries,
+                paths: &mut self.known.paths,
+            };
             ViewPlan::compile(&view.policy, &mut compiler)?;
         }
         Ok(())
@@ -157,7 +154,7 @@ impl Projection {
         };
         self.appended = appended;
         let mut outcome = self.apply_time(offset, to);
-        let difference = self.catalog.apply(definitions, appended);
+        let difference = self.known.catalog.apply(definitions, appended);
         self.compile()?;
         outcome.exports.extend(self.reevaluate(&difference, offset));
         self.open_lanes(&difference, offset, mark_of);
@@ -212,17 +209,17 @@ impl Projection {
 
     /// The definitions in effect, and since when.
     pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+        &self.known.catalog
     }
 
     /// All identities.
     pub fn identities(&self) -> &IdentityTable {
-        &self.identities
+        &self.known.identities
     }
 
     /// All attribute paths.
     pub fn paths(&self) -> &PathTable {
-        &self.paths
+        &self.known.paths
     }
 
     /// The view of a merge policy; of the default one without a name.
@@ -245,10 +242,10 @@ impl Projection {
         time: BatchTime,
     ) -> (Routed, Vec<Vec<RoutedStep>>) {
         let mut router = Router {
-            identities: &mut self.identities,
-            paths: &mut self.paths,
+            identities: &mut self.known.identities,
+            paths: &mut self.known.paths,
             dedupe: &mut self.dedupe,
-            catalog: &self.catalog,
+            catalog: &self.known.catalog,
             graphs: self.views.iter_mut().map(|view| &mut view.graph).collect(),
         };
         router.route(batch, first_offset, time)
@@ -257,12 +254,12 @@ impl Projection {
     fn compile(&mut self) -> Result<(), PqlError> {
         for index in 0..self.views.len() {
             let mut compiler = Compiler {
-                catalog: &self.catalog,
-                queries: &mut self.queries,
-                paths: &mut self.paths,
+                catalog: &self.known.catalog,
+                queries: &mut self.known.queries,
+                paths: &mut self.known.paths,
             };
             let mut plan = ViewPlan::compile(&self.views[index].policy, &mut compiler)?;
-            plan.at_birth = at_birth(&self.shared().with(&plan), self.now);
+            plan.at_birth = at_birth(&self.known.context().with(&plan), self.now);
             self.views[index].plan = plan;
         }
         Ok(())
@@ -302,7 +299,7 @@ impl Projection {
         offset: u64,
         mark_of: &dyn Fn(&str) -> Option<u64>,
     ) {
-        let definitions = self.catalog.definitions();
+        let definitions = self.known.catalog.definitions();
         self.lanes.retain(|lane| definitions.dataflows.iter().any(|d| d.id == lane.dataflow));
         for (dataflow, audiences) in &difference.mapped {
             for (index, view) in self.views.iter().enumerate() {
@@ -327,10 +324,10 @@ impl Projection {
     }
 
     fn backfilled(&self, lane: &Lane, profile: ProfileId, offset: u64) -> Option<DerivedExport> {
-        let definitions = self.catalog.definitions();
+        let definitions = self.known.catalog.definitions();
         let dataflow = definitions.dataflows.iter().position(|d| d.id == lane.dataflow)?;
         let view = &self.views[lane.view];
-        let payload = view.render(profile, dataflow, &self.shared().with(&view.plan))?;
+        let payload = view.render(profile, dataflow, &self.known.context().with(&view.plan))?;
         Some(DerivedExport {
             dataflow: lane.dataflow.clone(),
             profile,
@@ -344,7 +341,7 @@ impl Projection {
     /// Orders exports, gives them their offsets, and takes their profiles out of the lanes.
     fn derived(&mut self, mut placed: Vec<ViewExport>, first_offset: u64) -> Vec<DerivedExport> {
         placed.sort_by_key(|(view, placed)| (placed.place, placed.export.dataflow, *view));
-        let dataflows = &self.catalog.definitions().dataflows;
+        let dataflows = &self.known.catalog.definitions().dataflows;
         let derived: Vec<DerivedExport> = placed
             .into_iter()
             .map(|(view, placed)| DerivedExport {
@@ -368,17 +365,21 @@ impl Projection {
     }
 
     fn view_and_context(&mut self, index: usize) -> (&mut View, SharedContext<'_>) {
-        let shared = SharedContext {
-            queries: &self.queries,
-            paths: &self.paths,
-            identities: &self.identities,
-            catalog: &self.catalog,
-            exited_retention_ms: millis(self.catalog.definitions().settings.exited_retention_ms),
-        };
-        (&mut self.views[index], shared)
+        (&mut self.views[index], self.known.context())
     }
+}
 
-    fn shared(&self) -> SharedContext<'_> {
+/// What all views know in common.
+#[derive(Default)]
+struct Known {
+    catalog: Catalog,
+    queries: QuerySet,
+    paths: PathTable,
+    identities: IdentityTable,
+}
+
+impl Known {
+    fn context(&self) -> SharedContext<'_> {
         SharedContext {
             queries: &self.queries,
             paths: &self.paths,

@@ -169,7 +169,7 @@ impl Shard {
     pub fn render(&self, id: ProfileId, dataflow: usize, fold: &FoldContext<'_>) -> Option<String> {
         let planned = fold.plan.dataflows.iter().find(|planned| planned.index == dataflow)?;
         let profile = self.profiles.get(&id)?;
-        Some(planned.payload.render(subject_of(profile), fold.identities, fold.paths))
+        Some(planned.payload.render(subject_of(profile), fold.shared.identities, fold.shared.paths))
     }
 
     fn fire(
@@ -290,8 +290,8 @@ impl Shard {
         for id in &routed.absorbed {
             if let Some(absorbed) = self.take(*id) {
                 survivor.join(&absorbed.identities);
-                survivor.attributes.merge(absorbed.attributes, fold.paths);
-                survivor.history.merge(absorbed.history, fold.queries);
+                survivor.attributes.merge(absorbed.attributes, fold.shared.paths);
+                survivor.history.merge(absorbed.history, fold.shared.queries);
                 survivor.memberships.merge(&absorbed.memberships);
             }
         }
@@ -335,10 +335,10 @@ fn write_attributes(
         let value = record.value(leaf.node);
         let value = (!value.is_null()).then(|| value.raw());
         let write = Write { path: leaf.path, rank, key, value };
-        profile.attributes.write(write, fold.paths, &mut step.touched);
+        profile.attributes.write(write, fold.shared.paths, &mut step.touched);
     }
     for index in 0..step.touched.len() {
-        fold.plan.affected_by_path(step.touched[index].path, fold.paths, &mut step.agenda);
+        fold.plan.affected_by_path(step.touched[index].path, fold.shared.paths, &mut step.agenda);
     }
 }
 
@@ -354,11 +354,11 @@ fn observe(
     let timestamp = record.timestamp().expect("an event has a time").min(at.now);
     let event = Event { timestamp, offset: at.offset, body };
     candidates.clear();
-    fold.queries.candidates(record.event_type().as_deref(), candidates);
+    fold.shared.queries.candidates(record.event_type().as_deref(), candidates);
     for id in &*candidates {
-        if profile.history.observe(*id, fold.queries, &event) {
+        if profile.history.observe(*id, fold.shared.queries, &event) {
             let state = profile.history.get_mut(*id).expect("it has just matched");
-            state.trim(fold.queries.get(*id), at.now);
+            state.trim(fold.shared.queries.get(*id), at.now);
             fold.plan.affected_by_query(*id, &mut step.agenda);
         }
     }

@@ -145,10 +145,14 @@ impl Step {
             identities_changed: self.identities_changed,
         };
         for dataflow in &context.plan.dataflows {
-            let causes = dataflow.interest.causes(&happened, &profile.memberships, context.paths);
+            let causes =
+                dataflow.interest.causes(&happened, &profile.memberships, context.shared.paths);
             if !causes.is_empty() {
-                let payload =
-                    dataflow.payload.render(subject_of(profile), context.identities, context.paths);
+                let payload = dataflow.payload.render(
+                    subject_of(profile),
+                    context.shared.identities,
+                    context.shared.paths,
+                );
                 emit(StepExport { dataflow: dataflow.index, causes, payload });
             }
         }
@@ -213,7 +217,7 @@ fn remembered(membership: Membership, context: &FoldContext<'_>, now: Timestamp)
     if membership.status != Some(Status::Exited) {
         return membership;
     }
-    let forgotten = membership.since.plus_millis(context.exited_retention_ms);
+    let forgotten = membership.since.plus_millis(context.shared.exited_retention_ms);
     let changes_at = membership.changes_at;
     if now >= forgotten {
         Membership { changes_at, ..Membership::absent(membership.audience) }
