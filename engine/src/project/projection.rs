@@ -182,11 +182,6 @@ impl Projection {
         taken
     }
 
-    /// How many profiles the lanes still hold.
-    pub fn backfill_remaining(&self) -> usize {
-        self.lanes.iter().map(Lane::remaining).sum()
-    }
-
     /// Whether a lane is open.
     pub fn has_lanes(&self) -> bool {
         !self.lanes.is_empty()

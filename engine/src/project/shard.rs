@@ -16,7 +16,6 @@ use super::plan::{AudienceRank, Qualification, ViewPlan};
 use super::route::{Leaf, Routed, RoutedStep};
 use super::step::{MembershipCounts, Step, StepExport, subject_of};
 use crate::clock::Timestamp;
-use crate::detect::Causes;
 use crate::identity::ProfileId;
 use crate::pql::{Event, QueryId};
 use crate::profile::attributes::{Write, WriteKey};
@@ -381,9 +380,4 @@ fn note_upload(
     };
     step.upload = Some((audience, status));
     step.agenda.push(rank);
-}
-
-/// An export that a backfill lane asks for.
-pub fn backfill_export(dataflow: usize, payload: String) -> StepExport {
-    StepExport { dataflow, causes: Causes::BACKFILL, payload }
 }
