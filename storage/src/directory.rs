@@ -95,15 +95,43 @@ pub(crate) fn children(dir: &Path) -> Result<Vec<std::path::PathBuf>, StorageErr
     list().map_err(StorageError::io("list", dir))
 }
 
-/// Takes the data directory for this process; it is free again when the file is dropped, or the
-/// process ends in whatever way.
-pub(crate) fn lock(dir: &Path) -> Result<File, StorageError> {
+/// The data directory's lock, held by this process until it is dropped or the process ends.
+pub(crate) struct Lock(File);
+
+/// Takes the data directory for this process.
+pub(crate) fn lock(dir: &Path) -> Result<Lock, StorageError> {
     let path = dir.join("LOCK");
     let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = opened.map_err(StorageError::io("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(error)) => Err(StorageError::io("lock", &path)(error)),
+    }
+}
+
+impl Drop for Lock {
+    /// Unlocks, rather than closes alone: a process that another thread is starting has a copy of the
+    /// descriptor until it runs its program, and a copy keeps the lock.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!("the data directory stays locked until this process ends: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_free_once_its_lock_is_dropped_whoever_has_a_copy_of_the_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        let copy = held.0.try_clone().unwrap();
+        assert!(matches!(lock(dir.path()), Err(StorageError::InUse { .. })));
+        drop(held);
+        drop(lock(dir.path()).expect("it is free although a copy of the descriptor is open"));
+        drop(copy);
     }
 }

@@ -1,9 +1,9 @@
 //! A data directory, open.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::directory::Lock;
 use crate::fail_stop::FailStop;
 use crate::state::{RENEW_BYTES, State};
 use crate::{DeadLetters, EventLog, Meta, Outbox, Progress, StorageError, StoreOptions, directory};
@@ -17,7 +17,7 @@ pub struct Store {
     meta: Meta,
     state: Arc<State>,
     /// Last, so that the directory is free only when all above is closed.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Store {
