@@ -9,7 +9,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use crate::config::{Config, Diagnostics, KindOf, PqlFacts, PqlFault};
-use crate::definitions::AudienceKind;
+use crate::definitions::{Audience, AudienceKind, Definitions};
 use crate::pql::{CompileContext, QuerySet, Rule, SegmentKind};
 use crate::profile::path::PathTable;
 use crate::project::plan::segment_kind;
@@ -23,30 +23,30 @@ pub fn load(
     Config::load_with(path, &environment, &check_rule)
 }
 
-/// Each audience with lines that say what its rule reads, asks of events, and waits for.
+/// Each audience with the lines of its [`plan`].
 pub fn plans(config: &Config) -> Vec<(String, Vec<String>)> {
     let definitions = &config.definitions;
+    let audiences = definitions.audiences.iter();
+    audiences.map(|audience| (audience.id.clone(), plan(definitions, audience))).collect()
+}
+
+/// Lines that say what an audience's rule reads, asks of events, and waits for.
+pub fn plan(definitions: &Definitions, audience: &Audience) -> Vec<String> {
+    let pql = match &audience.kind {
+        AudienceKind::Rule { pql } => pql,
+        AudienceKind::Upload { ttl_ms } => {
+            let ttl = days(*ttl_ms);
+            return vec![format!("an uploaded list; a member without refresh leaves after {ttl}")];
+        }
+    };
     let zone = TimeZone::get(&definitions.settings.time_zone).unwrap_or(TimeZone::UTC);
     let (mut queries, mut paths) = (QuerySet::new(), PathTable::default());
-    let mut plans = Vec::new();
-    for audience in &definitions.audiences {
-        let lines = match &audience.kind {
-            AudienceKind::Upload { ttl_ms } => vec![format!(
-                "an uploaded list; a member without refresh leaves after {}",
-                days(*ttl_ms)
-            )],
-            AudienceKind::Rule { pql } => {
-                let segment = |id: &str| segment_kind(definitions, &audience.merge_policy, id);
-                let context = CompileContext { zone: &zone, segment: &segment };
-                match Rule::compile(pql, &mut queries, &mut paths, &context) {
-                    Ok(rule) => rule.describe(&queries, &paths),
-                    Err(error) => vec![error.to_string()],
-                }
-            }
-        };
-        plans.push((audience.id.clone(), lines));
+    let segment = |id: &str| segment_kind(definitions, &audience.merge_policy, id);
+    let context = CompileContext { zone: &zone, segment: &segment };
+    match Rule::compile(pql, &mut queries, &mut paths, &context) {
+        Ok(rule) => rule.describe(&queries, &paths),
+        Err(error) => vec![error.to_string()],
     }
-    plans
 }
 
 /// What the configuration asks of the language: does the rule compile, and which audiences does it
@@ -61,8 +61,12 @@ fn check_rule(text: &str, kind_of: &KindOf<'_>) -> Result<PqlFacts, PqlFault> {
     let context = CompileContext { zone: &TimeZone::UTC, segment: &segment };
     let rule = Rule::compile(text, &mut QuerySet::new(), &mut PathTable::default(), &context)
         .map_err(|error| PqlFault { span: error.span, message: error.message, help: error.help })?;
-    let named = rule.reads().segments.iter();
-    Ok(PqlFacts { segments: named.map(|s| (s.id.clone(), s.span.clone())).collect() })
+    let reads = rule.reads();
+    let named = reads.segments.iter();
+    Ok(PqlFacts {
+        segments: named.map(|s| (s.id.clone(), s.span.clone())).collect(),
+        chain_steps: reads.chain_steps,
+    })
 }
 
 fn days(ms: u64) -> String {

@@ -19,7 +19,7 @@ pub(crate) fn run(global: &Global) -> Result<Outcome, CliError> {
         return Ok(Outcome::Ok);
     }
     for warning in &warnings {
-        tell!("warning: {warning}");
+        tell!("{warning}");
     }
     for (id, lines) in &plans {
         output::text(&format!("audience {id}"))?;

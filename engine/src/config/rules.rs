@@ -13,11 +13,16 @@ use super::identifier::Identifiers;
 use super::report::Report;
 use crate::definitions::AudienceKind;
 
+/// Steps that a chain should not exceed.
+const STEPS_ADVISED: usize = 3;
+
 /// What the check of one rule's text finds out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PqlFacts {
     /// The audiences it names, each with the bytes of the text that name it.
     pub segments: Vec<(String, Range<usize>)>,
+    /// Steps of its longest chain; 0 without one.
+    pub chain_steps: usize,
 }
 
 /// What is wrong with one rule's text.
@@ -80,7 +85,17 @@ fn check_rule(
 ) -> Vec<(String, Range<usize>)> {
     let Some(rule) = &draft.rule else { return Vec::new() };
     match pql(&rule.value, kind_of) {
-        Ok(facts) => facts.segments,
+        Ok(facts) => {
+            if facts.chain_steps > STEPS_ADVISED {
+                let message = format!(
+                    "audience `{}`: a chain of {} sequential steps, more than the {STEPS_ADVISED} \
+                     advised",
+                    draft.audience.id, facts.chain_steps
+                );
+                report.warn(&rule.place, message, None);
+            }
+            facts.segments
+        }
         Err(fault) => {
             let message = format!("audience `{}`: {}", draft.audience.id, fault.message);
             report.error_with_help(&rule.place.within(&fault.span), message, fault.help);

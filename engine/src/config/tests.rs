@@ -22,7 +22,8 @@ fn environment(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
-/// Stands in for the language: `inSegment("x")` names x, `= =` is wrong, all else is right.
+/// Stands in for the language: `inSegment("x")` names x, each `WHAT` is a step of one chain, `= =` is
+/// wrong, all else is right.
 fn pql(text: &str, _: &KindOf<'_>) -> Result<PqlFacts, PqlFault> {
     if let Some(at) = text.find("= =") {
         let message = "expected a value, found `=`".to_owned();
@@ -34,7 +35,8 @@ fn pql(text: &str, _: &KindOf<'_>) -> Result<PqlFacts, PqlFault> {
         let end = start + text[start..].find('"').expect("the quotes close");
         (text[start..end].to_owned(), start..end)
     });
-    Ok(PqlFacts { segments: segments.collect() })
+    let chain_steps = text.matches("WHAT").count();
+    Ok(PqlFacts { segments: segments.collect(), chain_steps })
 }
 
 fn load(toml: &str, others: &[File<'_>]) -> Result<Config, Diagnostics> {

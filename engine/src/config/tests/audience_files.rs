@@ -79,3 +79,76 @@ fn what_is_wrong_in_segment_definitions_is_shown_in_its_place() {
     assert_eq!(missing.len(), 3, "{missing:?}");
     assert!(missing[2].ends_with("`*` may stand in the last part of the path only"), "{missing:?}");
 }
+
+/// A segment definition with this rule, which may hold quotes.
+fn definition(id: &str, pql: &str) -> String {
+    let value = pql.replace('"', "\\\"");
+    format!(
+        "{{\"id\": \"{id}\",\n \"expression\": {{\"type\": \"PQL\", \"format\": \"pql/text\",\n \"value\": \"{value}\"}}}}"
+    )
+}
+
+#[test]
+fn audiences_come_after_those_they_name_wherever_either_stands() {
+    let toml = "audience_files = [\"*.json\"]\n\
+        [[audience]]\nid = \"a_last\"\npql = 'inSegment(\"m\") and inSegment(\"z_first\")'\n\
+        [[audience]]\nid = \"z_first\"\npql = 'x'";
+    let files = [
+        ("1.json", definition("m", "inSegment(\"n\")")),
+        ("2.json", format!("[{}]", definition("n", "inSegment(\"z_first\")"))),
+    ];
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let config = load(toml, &files).unwrap();
+    assert_eq!(config.audience_order, ["z_first", "n", "m", "a_last"]);
+}
+
+#[test]
+fn a_ring_through_files_is_shown_at_each_of_its_rules() {
+    // (what it shows, rules in the configuration, a.json, b.json, the errors)
+    let cases: [(&str, &str, String, String, &[&str]); 3] = [
+        (
+            "two files",
+            "[[audience]]\nid = \"c\"\npql = 'inSegment(\"a\")'",
+            definition("a", "inSegment(\"b\")"),
+            definition("b", "inSegment(\"a\")"),
+            &[
+                "a.json:3:11 \"inSegment(\\\"b\\\")\": audience `a` depends on itself: a -> b -> a",
+                "b.json:3:11 \"inSegment(\\\"a\\\")\": audience `b` depends on itself: b -> a -> b",
+            ],
+        ),
+        (
+            "a file and the configuration",
+            "[[audience]]\nid = \"c\"\npql = 'inSegment(\"b\")'",
+            definition("a", "x"),
+            definition("b", "inSegment(\"c\")"),
+            &[
+                "b.json:3:11 \"inSegment(\\\"c\\\")\": audience `b` depends on itself: b -> c -> b",
+                "4:7 'inSegment(\"b\")': audience `c` depends on itself: c -> b -> c",
+            ],
+        ),
+        (
+            "one alone",
+            "",
+            definition("a", "inSegment(\"a\")"),
+            definition("b", "inSegment(\"a\")"),
+            &["a.json:3:11 \"inSegment(\\\"a\\\")\": audience `a` depends on itself: a -> a"],
+        ),
+    ];
+    for (name, rules, a, b, expected) in cases {
+        let toml = format!("audience_files = [\"*.json\"]\n{rules}");
+        assert_eq!(errors(&toml, &[("a.json", &a), ("b.json", &b)]), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_id_is_defined_once_wherever_it_stands() {
+    let toml = "audience_files = [\"*.json\"]\n[[audience]]\nid = \"a\"\npql = 'x'";
+    let files = [("1.json", definition("a", "x")), ("2.json", definition("b", "x"))];
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let found = errors(toml, &files);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("1.json:1:8 \"a\": audience `a` is defined twice"), "{found:?}");
+    assert!(found[0].contains("forebay.toml:3"), "{found:?}");
+}

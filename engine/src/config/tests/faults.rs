@@ -487,6 +487,28 @@ fn what_is_probably_not_meant_is_warned_about() {
 }
 
 #[test]
+fn a_chain_of_many_steps_is_warned_about() {
+    // (sequential steps of an audience's chain, the warnings)
+    let cases: [(usize, &[&str]); 3] = [
+        (0, &[]),
+        (3, &[]),
+        (
+            4,
+            &[
+                "3:7 'chain(xEvent, timestamp, [S0: WHAT(), S1: WHAT(), S2: WHAT(), S3: WHAT()])': audience `c`: a chain of 4 sequential steps, more than the 3 advised",
+            ],
+        ),
+    ];
+    for (steps, expected) in cases {
+        let all: Vec<String> = (0..steps).map(|n| format!("S{n}: WHAT()")).collect();
+        let pql = format!("chain(xEvent, timestamp, [{}])", all.join(", "));
+        let toml = format!("[[audience]]\nid = \"c\"\npql = '{pql}'\n");
+        let warnings: Vec<String> = good(&toml).warnings.iter().map(brief).collect();
+        assert_eq!(warnings, expected, "{steps} steps");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let faults =
         Config::load(Path::new("no/forebay.toml"), &environment).expect_err("it is not there");
