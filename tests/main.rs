@@ -8,6 +8,8 @@ mod config_change;
 mod crash;
 mod delivery;
 mod full_disk;
+mod import;
+mod import_command;
 mod merge;
 mod model;
 mod payload;

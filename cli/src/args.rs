@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Append records and derive, send nothing
     Ingest(Ingest),
+    /// Make a CSV file an upload audience's whole membership
+    ImportAudience(ImportAudience),
     /// One profile: attributes, identities, memberships
     Profile(Profile),
     /// One screen of health
@@ -88,9 +90,6 @@ pub(crate) enum Command {
     /// The event log
     #[command(subcommand)]
     Log(Log),
-    /// Make a CSV file an audience's whole membership
-    #[command(hide = true)]
-    ImportAudience(NotBuilt),
     /// Destinations
     #[command(hide = true)]
     Destination(NotBuilt),
@@ -176,6 +175,26 @@ pub(crate) struct Ingest {
     pub(crate) strict: bool,
 }
 
+/// `forebay import-audience`
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportAudience {
+    /// The upload audience; who is not in the file leaves it
+    #[arg(value_name = "ID")]
+    pub(crate) audience: String,
+    /// CSV with a header row, gzip if it ends in .gz; - for stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: PathBuf,
+    /// The column that holds the members' ids
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) identity_column: String,
+    /// The namespace of the ids, for example Email
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: String,
+    /// Exit with 1 if a row was rejected
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
 /// `forebay profile`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Profile {
@@ -205,9 +224,11 @@ pub(crate) enum Audience {
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
     },
-    /// One audience
-    #[command(hide = true)]
-    Show(NotBuilt),
+    /// One audience: its rule and plan, how many are in, which dataflows map it
+    Show {
+        /// The audience
+        id: String,
+    },
     /// Who would have been in it
     #[command(hide = true)]
     Backtest(NotBuilt),
@@ -292,14 +313,12 @@ impl Args {
     /// The first thing asked for that this version does not have, if any.
     pub(crate) fn not_built(&self) -> Option<&'static str> {
         match &self.command {
-            Command::ImportAudience(_) => Some("`forebay import-audience`"),
             Command::Destination(_) => Some("`forebay destination`"),
             Command::Explain(_) => Some("`forebay explain`"),
             Command::Alerts(_) => Some("`forebay alerts`"),
             Command::Token(_) => Some("`forebay token`"),
             Command::Verify(_) => Some("`forebay verify`"),
             Command::Rebuild(_) => Some("`forebay rebuild`"),
-            Command::Audience(Audience::Show(_)) => Some("`forebay audience show`"),
             Command::Audience(Audience::Backtest(_)) => Some("`forebay audience backtest`"),
             Command::Dataflow(Dataflow::Runs(_)) => Some("`forebay dataflow runs`"),
             Command::DeadLetters(DeadLetters::Export(_)) => Some("`forebay dead-letters export`"),
@@ -375,7 +394,10 @@ mod tests {
             ("log stats", true, None),
             ("log compact", true, Some("`forebay log compact`")),
             ("explain --profile a b --dataflow c", true, Some("`forebay explain`")),
-            ("import-audience vip --csv f", true, Some("`forebay import-audience`")),
+            ("import-audience vip --csv f --identity-column id --namespace Email", true, None),
+            ("import-audience vip --csv f --identity-column id", false, None),
+            ("audience show vip", true, None),
+            ("audience show", false, None),
             ("alerts list", true, Some("`forebay alerts`")),
             ("token new", true, Some("`forebay token`")),
             ("verify", true, Some("`forebay verify`")),

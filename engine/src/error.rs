@@ -45,6 +45,9 @@ pub enum EngineError {
     /// Delivery did not start, or stopped.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
+    /// What was asked for was not completed, and why; asking again completes it.
+    #[error("{0}")]
+    Interrupted(String),
     /// The engine has stopped after a failure in one of its threads.
     #[error("the engine has stopped: {0}")]
     Stopped(String),

@@ -74,6 +74,16 @@ pub struct IngestSummary {
     pub first_offset: u64,
 }
 
+/// The last line of `import-audience --output json`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportSummary {
+    /// What became of the rows.
+    #[serde(flatten)]
+    pub records: IngestSummary,
+    /// Members that are not in the file and left.
+    pub exited: u64,
+}
+
 /// One profile, as `forebay profile` shows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProfileView {
@@ -126,6 +136,22 @@ pub struct AudienceView {
     pub realized: u64,
     /// Left, and not yet forgotten.
     pub exited: u64,
+}
+
+/// One audience in full, as `forebay audience show` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudiencePage {
+    /// What `forebay audience list` shows too.
+    #[serde(flatten)]
+    pub audience: AudienceView,
+    /// What it is for; may be empty.
+    pub description: String,
+    /// What it reads, asks of events and waits for: the lines of `forebay check`.
+    pub plan: Vec<String>,
+    /// The dataflows that map it.
+    pub dataflows: Vec<String>,
+    /// Where in the log an import of it began that has not ended.
+    pub open_import: Option<u64>,
 }
 
 /// One member of an audience, as `forebay audience members` shows it.

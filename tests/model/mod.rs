@@ -1,7 +1,7 @@
 //! The engine against a model that is too simple to be wrong.
 //!
 //! Random records, few customers, so that everything meets: links, late events, duplicates, nulls,
-//! boundaries. The model ([`naive`]) keeps all records and derives everything anew at every step. Both
+//! boundaries, imported lists. The model ([`naive`]) keeps all records and derives everything anew at every step. Both
 //! must deliver the same bodies in the same order, and know the same members with the same times. In
 //! the middle the engine is stopped and started again.
 
@@ -12,7 +12,7 @@ mod random;
 use forebay_engine::engine::Engine;
 use forebay_engine::views::MemberView;
 use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, dataflow_with, rule, upload};
-use forebay_tests::place::{advance, feed};
+use forebay_tests::place::{advance, feed, imported};
 use forebay_tests::record::ndjson;
 use forebay_tests::request::line_of;
 use forebay_tests::{Place, Ran, Request, Seed};
@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use audiences::{LIST, RULES};
 use naive::{Model, RETENTION_DAYS, TTL_DAYS};
+use random::{Happening, What};
 
 /// Runs with seeds from 0 on.
 const SEEDS: u64 = 60;
@@ -69,6 +70,22 @@ fn audience_ids() -> impl Iterator<Item = &'static str> {
     RULES.iter().map(|audience| audience.id).chain([LIST])
 }
 
+/// Lets the happenings happen, in order.
+fn play(engine: &Engine, happenings: &[Happening]) {
+    let mut lines = Vec::new();
+    for happening in happenings {
+        let What::Imported(ids) = &happening.what else {
+            lines.push(happening.line());
+            continue;
+        };
+        feed(engine, &ndjson(std::mem::take(&mut lines)));
+        let ids = ids.iter().filter_map(|id| id.strip_prefix("crmid:"));
+        let ids: Vec<&str> = ids.collect();
+        imported(engine, LIST, &ids);
+    }
+    feed(engine, &ndjson(lines));
+}
+
 /// Compares one run; what differs first, if anything does.
 fn difference(seed: u64) -> Option<String> {
     let mut random = Seed::new(seed);
@@ -82,11 +99,10 @@ fn difference(seed: u64) -> Option<String> {
     model.advance(end_ms);
 
     let place = Place::new(&configuration());
-    let lines: Vec<String> = happenings.iter().map(random::Happening::line).collect();
     let cut = usize::try_from(random.within(0..RECORDS as u64)).expect("it is a place in a list");
-    let first = place.run_text(&ndjson(&lines[..cut]));
+    let first = place.run_with(|engine| play(engine, &happenings[..cut]));
     let second = place.run_with(|engine| {
-        feed(engine, &ndjson(&lines[cut..]));
+        play(engine, &happenings[cut..]);
         advance(engine, &random::time_text(end_ms));
     });
 
@@ -121,7 +137,7 @@ fn the_engine_does_what_the_model_does() {
         if let Some(told) = difference(seed) {
             let mut random = Seed::new(seed);
             let happenings = random::happenings(&mut random, RECORDS);
-            let lines: Vec<String> = happenings.iter().map(random::Happening::line).collect();
+            let lines: Vec<String> = happenings.iter().map(Happening::line).collect();
             panic!("seed {seed}: {told}\n{}", ndjson(lines));
         }
     }

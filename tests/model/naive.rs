@@ -45,6 +45,7 @@ struct Membership {
     is_in: bool,
     since_ms: i64,
     refreshed_ms: i64,
+    refreshed_by: usize,
 }
 
 /// A record that was applied.
@@ -82,8 +83,12 @@ struct Step {
 }
 
 impl Model {
-    /// Takes one record.
+    /// Takes one record, or an import.
     pub(super) fn take(&mut self, record: &Happening) {
+        if let What::Imported(ids) = &record.what {
+            self.import(ids);
+            return;
+        }
         self.advance(record.time_ms);
         let offset = self.offset;
         self.offset += 1;
@@ -108,9 +113,32 @@ impl Model {
             Step { is_linked: known > 0 && before != customer.identities(), ..Step::default() };
         step.written = customer.written(&shown_before);
         step.flipped = customer.evaluate(self.now_ms, Some(&record.what));
+        if let (What::Listed(true), Some(membership)) =
+            (&record.what, customer.memberships.get_mut(LIST))
+        {
+            membership.refreshed_by = offset;
+        }
         self.export(&customer, &step);
         self.customers.push(customer);
         self.customers.sort_by_key(Customer::first);
+    }
+
+    /// Makes `ids` the whole list: each is named now, and then who was not leaves.
+    fn import(&mut self, ids: &[String]) {
+        let begin = self.offset;
+        for id in ids {
+            let (time_ms, identities) = (self.now_ms, vec![id.clone()]);
+            self.take(&Happening { time_ms, identities, what: What::Listed(true) });
+        }
+        let mut customers = std::mem::take(&mut self.customers);
+        for customer in &mut customers {
+            let listed = customer.memberships.get(LIST).filter(|membership| membership.is_in);
+            if listed.is_some_and(|membership| membership.refreshed_by < begin) {
+                let flipped = customer.evaluate(self.now_ms, Some(&What::Listed(false)));
+                self.export(customer, &Step { flipped, ..Step::default() });
+            }
+        }
+        self.customers = customers;
     }
 
     /// Lets time pass, with every instant in between.
@@ -163,6 +191,12 @@ impl Model {
 }
 
 impl Membership {
+    /// Takes the later refresh of two.
+    fn refresh(&mut self, other: &Self) {
+        self.refreshed_ms = self.refreshed_ms.max(other.refreshed_ms);
+        self.refreshed_by = self.refreshed_by.max(other.refreshed_by);
+    }
+
     fn told(&self) -> (&'static str, String) {
         let status = if self.is_in { "realized" } else { "exited" };
         (status, Timestamp::from_millis(self.since_ms).to_seconds_text())
@@ -178,14 +212,12 @@ impl Customer {
             for (audience, membership) in part.memberships {
                 let kept = united.memberships.entry(audience).or_insert(membership);
                 if (membership.is_in, membership.since_ms) > (kept.is_in, kept.since_ms) {
-                    let refreshed_ms = kept.refreshed_ms;
-                    let both_in = kept.is_in && membership.is_in;
-                    *kept = membership;
-                    if both_in {
-                        kept.refreshed_ms = kept.refreshed_ms.max(refreshed_ms);
+                    let replaced = std::mem::replace(kept, membership);
+                    if replaced.is_in && membership.is_in {
+                        kept.refresh(&replaced);
                     }
                 } else if kept.is_in && membership.is_in {
-                    kept.refreshed_ms = kept.refreshed_ms.max(membership.refreshed_ms);
+                    kept.refresh(&membership);
                 }
             }
         }
@@ -335,7 +367,8 @@ impl Customer {
     ) {
         if self.is_in(audience) != is_in {
             flipped.insert(audience);
-            let membership = Membership { is_in, since_ms: now_ms, refreshed_ms: now_ms };
+            let membership =
+                Membership { is_in, since_ms: now_ms, refreshed_ms: now_ms, refreshed_by: 0 };
             self.memberships.insert(audience, membership);
         }
     }

@@ -29,6 +29,8 @@ pub(super) enum What {
     Event { id: String, kind: &'static str, value: Option<i64> },
     /// In the list, or not.
     Listed(bool),
+    /// A file becomes the whole list. It has no time of its own, and no identities.
+    Imported(Vec<String>),
 }
 
 /// `count` records. Time goes on, mostly; some are late, some come twice.
@@ -78,6 +80,10 @@ fn identities(seed: &mut Seed) -> Vec<String> {
 }
 
 fn what(seed: &mut Seed, number: usize) -> What {
+    if seed.chance(6) {
+        let ids = (0..seed.within(0..5)).map(|_| format!("crmid:c{}", seed.within(0..6)));
+        return What::Imported(ids.collect());
+    }
     match seed.within(0..10) {
         0..3 => What::Writes(writes(seed)),
         3 => What::Listed(seed.chance(70)),
@@ -107,7 +113,7 @@ fn writes(seed: &mut Seed) -> Vec<(&'static str, Option<String>)> {
 }
 
 impl Happening {
-    /// The record.
+    /// The record; of an import, which is none, what it imports.
     pub(super) fn line(&self) -> String {
         let ids: Vec<(&str, &str)> =
             self.identities.iter().filter_map(|identity| identity.split_once(':')).collect();
@@ -122,6 +128,7 @@ impl Happening {
             What::Listed(is_in) => {
                 Record::membership(customer, LIST, if *is_in { "realized" } else { "exited" })
             }
+            What::Imported(ids) => return format!("the list becomes {}", ids.join(" ")),
         };
         let linked = ids[1..].iter().fold(record, |record, (namespace, id)| {
             let name = if *namespace == "crmid" { "CRMID" } else { "Email" };

@@ -1,5 +1,6 @@
 //! A place to run the engine in: a directory, a configuration, a receiver.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,9 @@ use std::time::Duration;
 use forebay_engine::check;
 use forebay_engine::clock::{Clock, SystemClock, Timestamp};
 use forebay_engine::config::Config;
-use forebay_engine::engine::{Engine, Mode, Options, Progress, Waiting};
+use forebay_engine::engine::{Engine, Import, Mode, Options, Progress, Waiting};
 use forebay_engine::error::EngineError;
-use forebay_engine::views::{ProfileView, Summary};
+use forebay_engine::views::{ImportSummary, ProfileView, Summary};
 use tempfile::TempDir;
 
 use crate::record::{ndjson, time_text};
@@ -172,6 +173,32 @@ impl Place {
 /// Feeds these lines to a running engine.
 pub fn feed(engine: &Engine, lines: &str) {
     engine.read_stream("-", &mut lines.as_bytes(), &Silent).expect("the records are read");
+}
+
+/// Makes these customers (`crmid`) the whole membership of an upload audience of a running engine.
+///
+/// # Panics
+///
+/// Panics if the import is not complete at the end.
+pub fn imported(engine: &Engine, audience: &str, customers: &[&str]) -> ImportSummary {
+    let rows = customers.iter().map(|id| format!("\"x,\",{id}"));
+    let file = ["name,id".to_owned()].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
+    import(engine, audience, &mut file.as_bytes()).expect("the file is imported")
+}
+
+/// Imports a file with the column `id` of customers (`crmid`), called `list.csv`.
+pub fn import(
+    engine: &Engine,
+    audience: &str,
+    file: &mut dyn Read,
+) -> Result<ImportSummary, EngineError> {
+    let import = Import {
+        audience: audience.to_owned(),
+        column: "id".to_owned(),
+        namespace: "CRMID".to_owned(),
+        source: "list.csv".to_owned(),
+    };
+    engine.import_audience(&import, file, &Silent)
 }
 
 /// Moves the event clock of a running engine.

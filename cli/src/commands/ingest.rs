@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use forebay_engine::engine::{Engine, Progress};
+use forebay_engine::error::EngineError;
 use forebay_engine::views::IngestSummary;
 
 use super::input::{self, Opened};
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &Ingest, global: &Global) -> Result<Outcome, CliError> {
 }
 
 /// How the input is called in rejects: a running engine may stand in another directory.
-fn source_name(path: &Path) -> String {
+pub(super) fn source_name(path: &Path) -> String {
     if path == Path::new(input::STDIN) {
         return input::STDIN.to_owned();
     }
@@ -61,6 +62,24 @@ fn through(mut client: Client, name: &str, mut input: Opened) -> Result<IngestSu
 
 /// Takes the records in this process; a signal stops after what was accepted so far.
 fn here(engine: Engine, name: &str, input: Opened) -> Result<IngestSummary, CliError> {
+    let (summary, caught) = take_here(engine, (name, input), |engine, bytes, bars| {
+        engine.read_stream(name, bytes, bars)
+    })?;
+    if caught {
+        let accepted = summary.map(|summary| summary.accepted).unwrap_or_default();
+        return Err(CliError::Failed(format!(
+            "stopped by a signal before the end of {name}; {accepted} records were accepted"
+        )));
+    }
+    Ok(summary?)
+}
+
+/// Lets `take` read `input` in this process, closes the engine, and tells whether a signal stopped it.
+pub(super) fn take_here<T>(
+    engine: Engine,
+    (name, input): (&str, Opened),
+    take: impl FnOnce(&Engine, &mut dyn Read, &dyn Progress) -> Result<T, EngineError>,
+) -> Result<(Result<T, EngineError>, bool), CliError> {
     let signals = SignalGuard::install()?;
     let engine = Arc::new(engine);
     let stopping = Arc::clone(&engine);
@@ -72,18 +91,12 @@ fn here(engine: Engine, name: &str, input: Opened) -> Result<IngestSummary, CliE
     } else {
         input.bytes
     };
-    let summary = engine.read_stream(name, &mut bytes, &bars as &dyn Progress);
+    let taken = take(&engine, &mut bytes, &bars);
     bars.clear();
     for notice in engine.notices() {
         tell!("{}", input::notice_text(&notice));
     }
     signals.on_first(|| {});
     Arc::into_inner(engine).expect("the signal handler was the only other owner").close()?;
-    if signals.caught() {
-        let accepted = summary.map(|summary| summary.accepted).unwrap_or_default();
-        return Err(CliError::Failed(format!(
-            "stopped by a signal before the end of {name}; {accepted} records were accepted"
-        )));
-    }
-    Ok(summary?)
+    Ok((taken, signals.caught()))
 }

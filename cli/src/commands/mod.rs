@@ -4,6 +4,7 @@ mod audience;
 mod check;
 mod dataflow;
 mod dead_letters;
+mod import_audience;
 mod ingest;
 mod init;
 mod input;
@@ -31,14 +32,14 @@ pub(crate) fn dispatch(args: Args) -> Result<Outcome, CliError> {
         Command::Receiver(receiver) => receiver::run(&receiver, global),
         Command::Run(run) => run::run(&run, global),
         Command::Ingest(ingest) => ingest::run(&ingest, global),
+        Command::ImportAudience(import) => import_audience::run(&import, global),
         Command::Profile(profile) => profile::run(&profile, global),
         Command::Status => status::run(global),
         Command::Audience(audience) => audience::run(&audience, global),
         Command::Dataflow(dataflow) => dataflow::run(&dataflow, global),
         Command::DeadLetters(letters) => dead_letters::run(&letters, global),
         Command::Log(log) => log::run(&log, global),
-        Command::ImportAudience(_)
-        | Command::Destination(_)
+        Command::Destination(_)
         | Command::Explain(_)
         | Command::Alerts(_)
         | Command::Token(_)

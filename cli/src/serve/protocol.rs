@@ -1,15 +1,16 @@
 //! What is said over the socket: JSON lines, a request and a reply in turn.
 //!
-//! An ingest is one request line, then the records as frames (length, 4 bytes big-endian, then so
+//! An ingest, or an import, is one request line, then the records as frames (length, 4 bytes big-endian, then so
 //! many bytes; a length of 0 ends), then one reply line. Frames rather than "until the connection
 //! closes", so that a client that dies in the middle of a record is told from one that has finished.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
+use forebay_engine::engine::Import;
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{
-    AudienceView, DataflowView, DeadLetterView, IngestSummary, LogView, MemberView, ProfileView,
-    StatusView,
+    AudiencePage, AudienceView, DataflowView, DeadLetterView, ImportSummary, IngestSummary,
+    LogView, MemberView, ProfileView, StatusView,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -56,6 +57,10 @@ pub(crate) enum Question {
     LogStats,
     /// `forebay ingest`: frames follow. `source` stands in rejects.
     Ingest { source: String },
+    /// `forebay audience show`
+    Audience { id: String },
+    /// `forebay import-audience`: frames follow, with the file as it is.
+    ImportAudience(Import),
 }
 
 /// A line from the server.
@@ -83,6 +88,9 @@ pub(crate) enum Answer {
     ReplayDeadLetters(u64),
     LogStats(LogView),
     Ingest(IngestSummary),
+    /// `None` if there is no such audience.
+    Audience(Option<AudiencePage>),
+    ImportAudience(ImportSummary),
 }
 
 impl From<Result<Answer, EngineError>> for Reply {
@@ -212,6 +220,13 @@ mod tests {
             Question::DeadLetters { dataflow: None, limit: 10 },
             Question::ReplayDeadLetters { dataflow: some("d"), export: None },
             Question::Ingest { source: "a b.ndjson".into() },
+            Question::Audience { id: "vip".into() },
+            Question::ImportAudience(Import {
+                audience: "vip".into(),
+                column: "the \"id\"".into(),
+                namespace: "Email".into(),
+                source: "a.csv".into(),
+            }),
         ];
         for question in cases {
             let mut wire = Vec::new();

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use forebay_engine::engine::{Engine, Progress};
+use forebay_engine::engine::{Engine, Import, Progress};
 use forebay_engine::error::EngineError;
-use forebay_engine::views::IngestSummary;
+use forebay_engine::views::{ImportSummary, IngestSummary};
 
 use super::protocol::{
     Answer, FRAME_BYTES_MAX, Frames, Question, Reply, VERSION, read_request, write_line,
@@ -32,10 +32,12 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// What is served. The engine; in tests a double.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Answers anything but an ingest.
+    /// Answers anything but an ingest or an import.
     fn answer(&self, question: &Question) -> Result<Answer, EngineError>;
     /// Takes records until `input` ends.
     fn ingest(&self, source: &str, input: &mut dyn Read) -> Result<IngestSummary, EngineError>;
+    /// Takes the members of an audience until `input` ends.
+    fn import(&self, import: &Import, input: &mut dyn Read) -> Result<ImportSummary, EngineError>;
 }
 
 impl Service for Engine {
@@ -57,14 +59,20 @@ impl Service for Engine {
                 self.replay_dead_letters(dataflow.as_deref(), export.as_deref())?,
             ),
             Question::LogStats => Answer::LogStats(self.log_stats()?),
-            Question::Ingest { .. } => {
-                return Err(EngineError::Usage("an ingest needs its records with it".to_owned()));
+            Question::Audience { id } => Answer::Audience(self.audience_page(id)?),
+            Question::Ingest { .. } | Question::ImportAudience(_) => {
+                let message = "an ingest or import needs its records with it";
+                return Err(EngineError::Usage(message.to_owned()));
             }
         })
     }
 
     fn ingest(&self, source: &str, input: &mut dyn Read) -> Result<IngestSummary, EngineError> {
         self.read_stream(source, input, &Quiet)
+    }
+
+    fn import(&self, import: &Import, input: &mut dyn Read) -> Result<ImportSummary, EngineError> {
+        self.import_audience(import, input, &Quiet)
     }
 }
 
@@ -181,15 +189,22 @@ fn converse<S: Service>(stream: &UnixStream, service: &S) -> io::Result<()> {
             let refusal = "the running engine is another version of forebay than this command";
             return write_line(&mut to, &Reply::Failed(refusal.to_owned()));
         }
-        let Question::Ingest { source } = &request.question else {
+        if !matches!(request.question, Question::Ingest { .. } | Question::ImportAudience(_)) {
             write_line(&mut to, &Reply::from(service.answer(&request.question)))?;
             continue;
-        };
+        }
         // Records may come as slowly as they are made.
         stream.set_read_timeout(None)?;
-        let summary = service.ingest(source, &mut Frames::new(&mut from));
+        let mut frames = Frames::new(&mut from);
+        let taken = match &request.question {
+            Question::Ingest { source } => service.ingest(source, &mut frames).map(Answer::Ingest),
+            Question::ImportAudience(import) => {
+                service.import(import, &mut frames).map(Answer::ImportAudience)
+            }
+            other => service.answer(other),
+        };
         // What is left of the frames after a failure is no request: one ingest a connection.
-        return write_line(&mut to, &Reply::from(summary.map(Answer::Ingest)));
+        return write_line(&mut to, &Reply::from(taken));
     }
     Ok(())
 }
@@ -199,8 +214,9 @@ mod tests {
     use std::io::{BufRead, BufReader, Read};
     use std::sync::Arc;
 
+    use forebay_engine::engine::Import;
     use forebay_engine::error::EngineError;
-    use forebay_engine::views::{IngestSummary, LogView};
+    use forebay_engine::views::{ImportSummary, IngestSummary, LogView};
 
     use super::super::protocol::{Answer, Question};
     use super::super::session::Client;
@@ -224,6 +240,10 @@ mod tests {
             let accepted = lines.map_err(|error| EngineError::Stopped(error.to_string()))?;
             Ok(IngestSummary { accepted, ..IngestSummary::default() })
         }
+
+        fn import(&self, _: &Import, _: &mut dyn Read) -> Result<ImportSummary, EngineError> {
+            Err(EngineError::Usage("there is no such column".to_owned()))
+        }
     }
 
     #[test]
@@ -243,6 +263,25 @@ mod tests {
         assert_eq!(summary.accepted, 1_000_000);
         server.stop();
         assert!(Client::connect(data.path()).unwrap().is_none(), "nobody listens any more");
+    }
+
+    #[test]
+    fn a_refusal_reaches_a_client_that_is_still_sending() {
+        let data = tempfile::tempdir().unwrap();
+        let server = Server::start(data.path(), Arc::new(Double)).unwrap();
+        let import = Import {
+            audience: "a".to_owned(),
+            column: "c".to_owned(),
+            namespace: "n".to_owned(),
+            source: "s".to_owned(),
+        };
+        for length in [10, 10_000_000] {
+            let mut client = Client::connect(data.path()).unwrap().expect("it listens");
+            let file = vec![b'x'; length];
+            let refused = client.import(&import, &mut &*file, &mut |_| {}).unwrap_err();
+            assert_eq!(refused.to_string(), "there is no such column");
+        }
+        server.stop();
     }
 
     #[test]

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use crossbeam::channel;
 use forebay_engine::clock::{Clock, SystemClock};
-use forebay_engine::engine::{Engine, Mode, Options};
+use forebay_engine::engine::{Engine, Import, Mode, Options};
 use forebay_engine::error::EngineError;
-use forebay_engine::views::IngestSummary;
+use forebay_engine::views::{ImportSummary, IngestSummary};
 
 use super::protocol::{
     Answer, Question, Reply, Request, VERSION, read_reply, write_frames, write_line,
@@ -162,17 +162,42 @@ impl Client {
         input: &mut dyn Read,
         sent: &mut dyn FnMut(u64),
     ) -> Result<IngestSummary, CliError> {
-        let mut input = Watched { input, failed: None };
-        let written = self
-            .send(&Question::Ingest { source: source.to_owned() })
-            .and_then(|()| write_frames(&mut self.to, &mut input, sent));
-        if let Some(error) = input.failed {
-            return Err(CliError::Failed(format!("cannot read {source}: {error}")));
-        }
-        match self.reply(written)? {
+        let question = Question::Ingest { source: source.to_owned() };
+        match self.feed(&question, (source, input), sent)? {
             Answer::Ingest(summary) => Ok(summary),
             other => Err(confused(&other)),
         }
+    }
+
+    /// Sends `input` as the list of an audience's members. `sent` hears how many bytes went at each
+    /// step.
+    pub(crate) fn import(
+        &mut self,
+        import: &Import,
+        input: &mut dyn Read,
+        sent: &mut dyn FnMut(u64),
+    ) -> Result<ImportSummary, CliError> {
+        let question = Question::ImportAudience(import.clone());
+        match self.feed(&question, (&import.source, input), sent)? {
+            Answer::ImportAudience(summary) => Ok(summary),
+            other => Err(confused(&other)),
+        }
+    }
+
+    /// Asks a question that `input` follows as frames.
+    fn feed(
+        &mut self,
+        question: &Question,
+        (source, input): (&str, &mut dyn Read),
+        sent: &mut dyn FnMut(u64),
+    ) -> Result<Answer, CliError> {
+        let mut input = Watched { input, failed: None };
+        let written =
+            self.send(question).and_then(|()| write_frames(&mut self.to, &mut input, sent));
+        if let Some(error) = input.failed {
+            return Err(CliError::Failed(format!("cannot read {source}: {error}")));
+        }
+        self.reply(written)
     }
 
     fn send(&mut self, question: &Question) -> io::Result<()> {

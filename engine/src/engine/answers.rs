@@ -243,7 +243,7 @@ impl Engine {
     }
 
     /// Puts a question to the deriver, between two jobs.
-    fn ask<T: Send + 'static>(
+    pub(super) fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Deriver) -> T + Send + 'static,
     ) -> Result<T, EngineError> {

@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use forebay_storage::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, Store};
 
 use super::control::Control;
-use super::deriver::Job;
+use super::deriver::{ControlDone, Job};
 use super::shared::Shared;
 use super::tally::Tally;
 use crate::clock::{Clock, ClockKind, Timestamp};
@@ -54,7 +54,7 @@ pub(super) enum Append {
     /// Records.
     Block(Box<Block>),
     /// A control entry; the answer comes when it is derived.
-    Control(Control, Sender<()>),
+    Control(Control, Sender<ControlDone>),
     /// The answer comes when everything before is derived.
     Barrier(Sender<()>),
 }

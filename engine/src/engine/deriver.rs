@@ -55,12 +55,21 @@ pub(super) enum Job {
         /// Wall time of the append.
         appended: Timestamp,
         /// Told when it is derived.
-        told: Sender<()>,
+        told: Sender<ControlDone>,
     },
     /// Told when everything before is derived and stored.
     Barrier(Sender<()>),
     /// Something to look up.
     Question(Question),
+}
+
+/// A control entry that is derived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ControlDone {
+    /// Its offset.
+    pub offset: u64,
+    /// How many members left, if it ended an import.
+    pub exited: Option<u64>,
 }
 
 /// Is told which exports are durable.
@@ -148,10 +157,10 @@ impl Deriver {
                 tally.derived(duplicates);
             }
             Job::Control { control, offset, appended, told } => {
-                self.derive_control(&control, offset, appended)?;
+                let exited = self.derive_control(&control, offset, appended)?;
                 self.settle()?;
                 // Whoever asked may have stopped waiting.
-                told.send(()).ok();
+                told.send(ControlDone { offset, exited }).ok();
             }
             Job::Barrier(told) => {
                 self.settle()?;
@@ -181,13 +190,13 @@ impl Deriver {
         self.store_outcome(outcome, next_offset, appended)
     }
 
-    /// Applies a control entry.
+    /// Applies a control entry; how many members left, if it ended an import.
     pub(super) fn derive_control(
         &mut self,
         control: &Control,
         offset: u64,
         appended: Timestamp,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<u64>, EngineError> {
         let outcome = match control {
             Control::Definitions(change) => {
                 self.definitions.apply(change);
@@ -201,9 +210,16 @@ impl Deriver {
                 self.projection.apply_time(offset, Timestamp::from_millis(*to_ms))
             }
             Control::Read {} => Outcome::default(),
+            Control::ImportBegin { audience } => {
+                self.projection.begin_import(audience, offset, appended)
+            }
+            Control::ImportEnd { audience, begin } => {
+                self.projection.end_import((audience, *begin), offset, appended)
+            }
         };
+        let exited = outcome.exited;
         self.store_outcome(outcome, offset + 1, appended)?;
-        Ok(())
+        Ok(exited)
     }
 
     /// Makes stored exports durable, and tells delivery.

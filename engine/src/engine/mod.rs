@@ -1,7 +1,7 @@
 //! The engine: one data directory, opened, with the threads that work on it.
 //!
 //! ```text
-//!  read_file, read_stream (callers' threads)      parse, in parallel
+//!  read_file, read_stream, import_audience        parse, in parallel, on callers' threads
 //!        │  blocks, bounded
 //!        ▼
 //!  appender    rejects, log, one sync for many blocks                 acknowledges
@@ -18,9 +18,11 @@
 
 mod answers;
 mod appender;
+mod audience_page;
 pub mod control;
 mod deriver;
 mod drain;
+mod import;
 mod notice;
 mod open;
 mod reading;
@@ -36,6 +38,7 @@ use crossbeam::channel::{Sender, bounded};
 use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
 
 pub use drain::Waiting;
+pub use import::{Import, check_audience};
 pub use notice::Notice;
 
 use crate::clock::{Clock, ClockKind, Moment, Timestamp, millis};
@@ -46,7 +49,7 @@ use crate::input::Position;
 use crate::record::{ParseRules, RejectsFile};
 use appender::{Append, Appender, ClockRules};
 use control::Control;
-use deriver::Job;
+use deriver::{ControlDone, Job};
 use open::Replayed;
 use shared::Shared;
 use stored_backlog::StoredBacklog;
@@ -179,7 +182,8 @@ impl Engine {
                 "--advance-to moves the event clock, but this directory has the wall clock".into(),
             ));
         }
-        self.control(Control::advance(to))
+        self.control(Control::advance(to))?;
+        Ok(())
     }
 
     /// Stops the threads. What is accepted is derived, requests in flight get a moment to end, and
@@ -257,7 +261,7 @@ impl Engine {
     }
 
     /// Appends a control entry and waits until it is derived.
-    fn control(&self, control: Control) -> Result<(), EngineError> {
+    fn control(&self, control: Control) -> Result<ControlDone, EngineError> {
         let (told, answer) = bounded(1);
         self.append(Append::Control(control, told))?;
         answer.recv().map_err(|_| self.stopped())

@@ -163,7 +163,8 @@ impl Replay {
     ) -> Result<(), EngineError> {
         self.flush()?;
         let control = read_control(offset, bytes)?;
-        self.replayed.deriver.derive_control(&control, offset, appended)
+        self.replayed.deriver.derive_control(&control, offset, appended)?;
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {

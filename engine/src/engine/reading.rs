@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::input::{
     Input, InputError, LastLine, LineBlock, LineReader, Pace, Position, Resumed, canonical_source,
 };
-use crate::record::{AHEAD_MAX_MS, RecordRef, parse_lines};
+use crate::record::{AHEAD_MAX_MS, ParsedBlock, RecordRef, parse_lines};
 use crate::views::{IngestSummary, RecordCounts};
 
 /// Records older than this under the wall clock are history, most likely: a day and a half.
@@ -91,7 +91,8 @@ impl Engine {
         Ok(feed.finish()?.ingest(next_offset))
     }
 
-    fn feed(&self, name: &str) -> Feed<'_> {
+    /// A way to hand over the blocks of the input called `name`.
+    pub(super) fn feed(&self, name: &str) -> Feed<'_> {
         let tally = self.tallies.lock().expect("no thread panics with this lock").begin();
         Feed { engine: self, source: name.into(), tally, records: 0, is_first: true }
     }
@@ -137,11 +138,12 @@ impl Engine {
 }
 
 /// Hands the blocks of one input to the appender.
-struct Feed<'a> {
+pub(super) struct Feed<'a> {
     engine: &'a Engine,
     source: Arc<str>,
     tally: Arc<Tally>,
-    records: u64,
+    /// Records handed over so far.
+    pub(super) records: u64,
     is_first: bool,
 }
 
@@ -156,10 +158,19 @@ impl Feed<'_> {
             self.is_first = false;
             self.engine.tell_time(&self.source, first);
         }
-        self.records += parsed.batch.len() as u64;
         if let Some(position) = &position {
             self.engine.positions().insert(position.source.clone(), position.clone());
         }
+        self.send(parsed, position)
+    }
+
+    /// Sends on what is parsed; whether reading should go on.
+    pub(super) fn send(
+        &mut self,
+        parsed: ParsedBlock,
+        position: Option<Position>,
+    ) -> Result<bool, EngineError> {
+        self.records += parsed.batch.len() as u64;
         self.tally.open();
         let block = Block {
             parsed,
@@ -172,7 +183,7 @@ impl Feed<'_> {
     }
 
     /// Waits until everything sent on is derived.
-    fn finish(self) -> Result<Arc<Tally>, EngineError> {
+    pub(super) fn finish(self) -> Result<Arc<Tally>, EngineError> {
         self.tally.wait(|| self.engine.shared.check().is_err());
         self.engine.shared.check()?;
         Ok(self.tally)

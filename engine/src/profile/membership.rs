@@ -46,6 +46,9 @@ pub struct Membership {
     pub since: Timestamp,
     /// When an upload last named the member; the epoch for rules.
     pub refreshed: Timestamp,
+    /// The offset of the record that last named it. Many records share one `now`, so an import that
+    /// ends asks for this, and not for the time.
+    pub refreshed_by: u64,
     /// The next instant at which the clock alone may change it; [`Timestamp::MAX`]: never.
     pub changes_at: Timestamp,
 }
@@ -58,6 +61,7 @@ impl Membership {
             status: None,
             since: Timestamp::EPOCH,
             refreshed: Timestamp::EPOCH,
+            refreshed_by: 0,
             changes_at: Timestamp::MAX,
         }
     }
@@ -82,6 +86,7 @@ impl Membership {
         Self {
             since: first.since.max(second.since),
             refreshed: first.refreshed.max(second.refreshed),
+            refreshed_by: first.refreshed_by.max(second.refreshed_by),
             changes_at: first.changes_at.min(second.changes_at),
             ..first
         }
@@ -141,6 +146,7 @@ mod tests {
             status,
             since: Timestamp::from_millis(since),
             refreshed: Timestamp::from_millis(refreshed),
+            refreshed_by: refreshed.unsigned_abs(),
             ..Membership::absent(AudienceNo(1))
         }
     }

@@ -20,6 +20,7 @@
 pub mod catalog;
 pub mod context;
 mod facts;
+pub mod imports;
 pub mod plan;
 pub mod projection;
 pub mod route;

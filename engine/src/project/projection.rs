@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::catalog::{Catalog, Difference};
 use super::context::SharedContext;
+use super::imports::Imports;
 use super::plan::{AudienceRank, Compiler, ViewPlan};
 use super::route::{BatchTime, Routed, RoutedStep, Router};
-use super::shard::{BatchContext, PlacedExport};
+use super::shard::{BatchContext, EndedImport, PlacedExport};
 use super::step::at_birth;
 use super::view::View;
 use crate::backfill::Lane;
@@ -44,6 +45,8 @@ pub struct Outcome {
     pub exports: Vec<DerivedExport>,
     /// Events that were seen before.
     pub duplicates: u64,
+    /// How many members left at the end of an import; `None` if no import has ended.
+    pub exited: Option<u64>,
 }
 
 /// Exports taken from the lanes, and how far each lane is taken then.
@@ -65,6 +68,7 @@ pub struct Projection {
     /// The default policy's view first.
     views: Vec<View>,
     lanes: Vec<Lane>,
+    imports: Imports,
 }
 
 impl Projection {
@@ -80,6 +84,7 @@ impl Projection {
             dedupe: Dedupe::default(),
             views: policies.into_iter().map(View::new).collect(),
             lanes: Vec::new(),
+            imports: Imports::default(),
         }
     }
 
@@ -121,7 +126,11 @@ impl Projection {
                 BatchContext { fold: fold.with(plan), batch, routed: &routed, first_offset };
             placed.extend(with_view(index, View::fold(&mut shards, steps, &context)));
         }
-        Outcome { exports: self.derived(placed, first_offset), duplicates: routed.duplicates }
+        Outcome {
+            exports: self.derived(placed, first_offset),
+            duplicates: routed.duplicates,
+            exited: None,
+        }
     }
 
     /// Moves the clock to `to` (never back) and fires every boundary passed.
@@ -135,7 +144,7 @@ impl Projection {
             let fold = fold.with(plan);
             placed.extend(with_view(index, shards.each(|shard| shard.fire_until(now, &fold))));
         }
-        Outcome { exports: self.derived(placed, offset), duplicates: 0 }
+        Outcome { exports: self.derived(placed, offset), ..Outcome::default() }
     }
 
     /// Puts `definitions` in effect: the control entry at `offset`, appended at wall time `appended`.
@@ -148,17 +157,50 @@ impl Projection {
         appended: Timestamp,
         mark_of: &dyn Fn(&str) -> Option<u64>,
     ) -> Result<Outcome, PqlError> {
-        let to = match self.kind {
-            ClockKind::Wall => appended,
-            ClockKind::Event => self.now,
-        };
-        self.appended = appended;
-        let mut outcome = self.apply_time(offset, to);
+        let mut outcome = self.apply_control(offset, appended);
         let difference = self.known.catalog.apply(definitions, appended);
         self.compile()?;
         outcome.exports.extend(self.reevaluate(&difference, offset));
         self.open_lanes(&difference, offset, mark_of);
         Ok(outcome)
+    }
+
+    /// Begins an import of `audience`: the control entry at `offset`. One that is open is forgotten.
+    pub fn begin_import(&mut self, audience: &str, offset: u64, appended: Timestamp) -> Outcome {
+        let outcome = self.apply_control(offset, appended);
+        self.imports.begin(audience, offset);
+        outcome
+    }
+
+    /// Ends the import of `audience` that began at `begin`, if it is the open one: the control entry
+    /// at `offset`. What is overdue fires first; then who was not named since leaves.
+    pub fn end_import(
+        &mut self,
+        (audience, begin): (&str, u64),
+        offset: u64,
+        appended: Timestamp,
+    ) -> Outcome {
+        let mut outcome = self.apply_control(offset, appended);
+        let number = self.known.catalog.number(audience);
+        let (true, Some(number)) = (self.imports.end(audience, begin), number) else {
+            return outcome;
+        };
+        let now = self.now;
+        let (mut placed, mut exited) = (Vec::new(), 0);
+        for index in 0..self.views.len() {
+            let (view, fold) = self.view_and_context(index);
+            let Some(rank) = view.plan.rank(number) else { continue };
+            let import = EndedImport { audience: number, rank, begin, end: offset };
+            let before = view.counts(number).realized;
+            let (mut shards, plan) = view.split();
+            let fold = fold.with(plan);
+            let exports = shards.each(|shard| shard.end_import(&import, now, &fold));
+            placed.extend(with_view(index, exports));
+            exited += before - view.counts(number).realized;
+        }
+        outcome.exports.extend(self.derived(placed, offset));
+        outcome.exited = Some(exited);
+        outcome
     }
 
     /// Takes at most `limit` exports from the lanes, in the order in which they were opened.
@@ -202,6 +244,11 @@ impl Projection {
         self.appended
     }
 
+    /// The imports that are not complete.
+    pub fn imports(&self) -> &Imports {
+        &self.imports
+    }
+
     /// The definitions in effect, and since when.
     pub fn catalog(&self) -> &Catalog {
         &self.known.catalog
@@ -228,6 +275,16 @@ impl Projection {
     /// All views, the default policy's first.
     pub fn views(&self) -> &[View] {
         &self.views
+    }
+
+    /// Moves the clock to that of a control entry, and fires every boundary passed.
+    fn apply_control(&mut self, offset: u64, appended: Timestamp) -> Outcome {
+        self.appended = appended;
+        let to = match self.kind {
+            ClockKind::Wall => appended,
+            ClockKind::Event => self.now,
+        };
+        self.apply_time(offset, to)
     }
 
     fn route(

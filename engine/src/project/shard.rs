@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use super::context::FoldContext;
 use super::plan::{AudienceRank, Qualification, ViewPlan};
 use super::route::{Leaf, Routed, RoutedStep};
-use super::step::{MembershipCounts, Step, StepExport, subject_of};
+use super::step::{MembershipCounts, Said, Step, StepExport, subject_of};
 use crate::clock::Timestamp;
 use crate::identity::ProfileId;
 use crate::pql::{Event, QueryId};
@@ -41,6 +41,19 @@ pub struct PlacedExport {
     pub place: ExportPlace,
     /// What it is.
     pub export: StepExport,
+}
+
+/// An import whose list is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedImport {
+    /// The upload audience.
+    pub audience: AudienceNo,
+    /// Its rank in the view.
+    pub rank: AudienceRank,
+    /// The entry with which it began; its members stand after it.
+    pub begin: u64,
+    /// The entry that ends it.
+    pub end: u64,
 }
 
 /// Everything a shard reads while it folds a batch.
@@ -108,6 +121,34 @@ impl Shard {
             self.step.agenda.extend(ranks);
             self.step.evaluate(profile, &mut self.counts, fold, now);
             self.step.flipped.retain(|audience| !silent.contains(audience));
+            let place = ExportPlace { record: 0, boundary: Timestamp::MAX, profile: id };
+            let emit = |export| exports.push(PlacedExport { place, export });
+            self.step.exports(profile, fold, emit);
+            self.arm(id);
+        }
+        exports
+    }
+
+    /// Lets the members of an upload audience leave at `now` whom no record since `import.begin` has
+    /// named: one step each, as steps of a record in place 0.
+    pub fn end_import(
+        &mut self,
+        import: &EndedImport,
+        now: Timestamp,
+        fold: &FoldContext<'_>,
+    ) -> Vec<PlacedExport> {
+        let mut exports = Vec::new();
+        for id in self.ids() {
+            let profile = self.profiles.get_mut(&id).expect("listed a moment ago");
+            let membership = profile.memberships.get(import.audience);
+            if !membership.is_realized() || membership.refreshed_by > import.begin {
+                continue;
+            }
+            let (audience, offset) = (import.audience, import.end);
+            self.step.clear();
+            self.step.upload = Some(Said { audience, status: Status::Exited, offset });
+            self.step.agenda.push(import.rank);
+            self.step.evaluate(profile, &mut self.counts, fold, now);
             let place = ExportPlace { record: 0, boundary: Timestamp::MAX, profile: id };
             let emit = |export| exports.push(PlacedExport { place, export });
             self.step.exports(profile, fold, emit);
@@ -264,12 +305,8 @@ impl Shard {
                 observe(&mut self.step, &mut self.candidates, profile, record, at, fold);
             }
             RecordKind::Membership { .. } => {
-                note_upload(
-                    &mut self.step,
-                    record,
-                    context.routed.audience(routed.record),
-                    fold.plan,
-                );
+                let audience = context.routed.audience(routed.record);
+                note_upload(&mut self.step, (record, audience), at.offset, fold.plan);
             }
             RecordKind::Delete => {}
         }
@@ -365,8 +402,8 @@ fn observe(
 
 fn note_upload(
     step: &mut Step,
-    record: RecordRef<'_>,
-    audience: Option<AudienceNo>,
+    (record, audience): (RecordRef<'_>, Option<AudienceNo>),
+    offset: u64,
     plan: &ViewPlan,
 ) {
     let (Some((_, status)), Some(audience)) = (record.membership(), audience) else { return };
@@ -378,6 +415,6 @@ fn note_upload(
         MembershipStatus::Realized => Status::Realized,
         MembershipStatus::Exited => Status::Exited,
     };
-    step.upload = Some((audience, status));
+    step.upload = Some(Said { audience, status, offset });
     step.agenda.push(rank);
 }

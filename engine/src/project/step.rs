@@ -75,8 +75,19 @@ pub struct Step {
     pub flipped: Vec<AudienceNo>,
     /// Whether the set of identities changed, other than by the first appearance.
     pub identities_changed: bool,
-    /// What a membership record says of an upload audience.
-    pub upload: Option<(AudienceNo, Status)>,
+    /// What is said of an upload audience.
+    pub upload: Option<Said>,
+}
+
+/// What a membership record, or the end of an import, says of an upload audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The audience.
+    pub audience: AudienceNo,
+    /// Whether the profile is in.
+    pub status: Status,
+    /// The entry that says so.
+    pub offset: u64,
 }
 
 impl Step {
@@ -175,13 +186,13 @@ impl Step {
                 (evaluation.holds, evaluation.changes_at)
             }
             Qualification::Upload { ttl_ms } => {
-                let said = self.upload.filter(|(audience, _)| *audience == planned.number);
+                let said = self.upload.filter(|said| said.audience == planned.number);
                 let holds = match said {
-                    Some((_, Status::Realized)) => {
-                        before.refreshed = now;
+                    Some(Said { status: Status::Realized, offset, .. }) => {
+                        (before.refreshed, before.refreshed_by) = (now, offset);
                         true
                     }
-                    Some((_, Status::Exited)) => false,
+                    Some(Said { status: Status::Exited, .. }) => false,
                     None => was_realized && now < before.refreshed.plus_millis(*ttl_ms),
                 };
                 let ends = before.refreshed.plus_millis(*ttl_ms);

@@ -13,6 +13,7 @@ mod batch;
 mod expectation;
 mod form;
 mod identity_map;
+mod member_list;
 mod parse;
 mod reject;
 mod rejects_file;
@@ -22,6 +23,7 @@ pub use batch::{
     IdentityRef, LogTextError, MembershipStatus, Record, RecordBatch, RecordIdentity, RecordKind,
     RecordRef,
 };
+pub use member_list::{MemberColumn, MemberList, MemberListError};
 pub use parse::{ParseRules, ParsedBlock, parse_lines};
 pub use reject::{Reject, RejectedInput};
 pub use rejects_file::{RejectsError, RejectsFile, RejectsMark};
