@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use forebay_engine::engine::{Payload, Selection};
 use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, dataflow_with, rule};
 use forebay_tests::place::feed;
 use forebay_tests::record::ndjson;
@@ -165,9 +166,12 @@ fn dead_letters_are_kept_with_their_attempts_and_can_be_sent_again() {
         assert_eq!(statuses, [Some(500), Some(422)]);
         assert_eq!(letter.attempts[1].answer, "no such tenant");
         assert_eq!(letter.payload.get(), ran.requests[0].text());
-        (letter.export.clone(), engine.replay_dead_letters(None, Some(&letter.export)).unwrap())
+        let export = Some(letter.export.clone());
+        let selection = Selection { export, ..Selection::default() };
+        let marked = engine.replay_dead_letters(&selection, 1, Payload::Original).unwrap();
+        (letter.export.clone(), marked)
     });
-    assert_eq!(marked, 1);
+    assert_eq!(marked.replayed, 1);
     let again = place.run(&[]);
     assert_eq!(sequences(&again.requests), [1]);
     assert_eq!(again.requests[0].id(), id, "under the same id");

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use forebay_engine::clock::Timestamp;
+use forebay_engine::engine::LastAttempt;
 
 use crate::durations;
 
@@ -84,15 +85,15 @@ pub(crate) enum Command {
     /// Dataflows: state, rates, latencies
     #[command(subcommand)]
     Dataflow(Dataflow),
+    /// Destinations: how they do, and whether they take a sample
+    #[command(subcommand)]
+    Destination(Destination),
     /// Exports that were given up on
     #[command(subcommand)]
     DeadLetters(DeadLetters),
     /// The event log
     #[command(subcommand)]
     Log(Log),
-    /// Destinations
-    #[command(hide = true)]
-    Destination(NotBuilt),
     /// Record, rule, cause, payload and attempts behind an export
     #[command(hide = true)]
     Explain(NotBuilt),
@@ -249,35 +250,85 @@ pub(crate) enum Dataflow {
     Runs(NotBuilt),
 }
 
+/// `forebay destination`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Destination {
+    /// All destinations: where, how, which dataflows, and whether they are paused
+    List,
+    /// Send one sample, outside any dataflow, and show what was sent and answered
+    #[command(after_help = SAMPLE)]
+    Test {
+        /// The destination
+        id: String,
+    },
+}
+
+/// What the receiver of a sample should know.
+const SAMPLE: &str = "The sample carries the header `forebay-test: true` and a `webhook-id` that \
+begins with `forebay-test-`, which no export has; it has no `forebay-dataflow` and no \
+`forebay-sequence`. It is sent once, whatever the limits, and nothing is stored. The exit status is 1 \
+if the answer is no 2xx.";
+
 /// `forebay dead-letters`
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLetters {
-    /// What was given up on, newest last, with every attempt
-    List {
-        /// Of one dataflow only
-        #[arg(long, value_name = "ID")]
-        dataflow: Option<String>,
-        /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 1000)]
-        limit: usize,
-    },
+    /// What was given up on, with every attempt, in order of dataflow and sequence
+    List(Which),
     /// Send them again: by the running engine, or by the next run
     Replay {
-        /// One export, by its id; all without one
-        export: Option<String>,
-        /// Of one dataflow only
-        #[arg(long, value_name = "ID", conflicts_with = "export")]
-        dataflow: Option<String>,
-        /// What to send: what was to be sent then, or the profile as it is now
+        #[command(flatten)]
+        which: Which,
+        /// What to send: what was to be sent then, under the same id and sequence, or a new export of
+        /// the profile as it is now
         #[arg(long, value_enum, default_value_t = Payload::Original)]
         payload: Payload,
     },
-    /// Write them to a file
-    #[command(hide = true)]
-    Export(NotBuilt),
-    /// Forget them
-    #[command(hide = true)]
-    Purge(NotBuilt),
+    /// Write them as NDJSON, payloads and attempts included
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// A file, which must not be there yet; - for stdout
+        #[arg(long, value_name = "FILE|-", default_value = "-")]
+        to: PathBuf,
+    },
+    /// Forget them for good: they can be neither replayed nor exported afterwards
+    Purge {
+        #[command(flatten)]
+        which: Which,
+        /// Every dead letter
+        #[arg(long, conflicts_with_all = ["export", "dataflow", "since", "status", "limit"])]
+        all: bool,
+    },
+}
+
+/// Which dead letters are meant: those that fit everything given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// One export, by its id
+    #[arg(value_name = "EXPORT_ID")]
+    #[arg(conflicts_with_all = ["dataflow", "since", "status", "limit"])]
+    pub(crate) export: Option<String>,
+    /// Of one dataflow only
+    #[arg(long, value_name = "ID")]
+    pub(crate) dataflow: Option<String>,
+    /// Given up since this time (RFC 3339), or not longer ago than this (30m, 2h, 7d)
+    #[arg(long, value_name = "TIME|DURATION", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// Whose last attempt was answered with this status, or not at all (error)
+    #[arg(long, value_name = "CODE|error", value_parser = last_attempt)]
+    pub(crate) status: Option<LastAttempt>,
+    /// At most so many, in order of dataflow and sequence
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+}
+
+/// A time, given in one of two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// Itself.
+    At(Timestamp),
+    /// So long before now.
+    Ago(Duration),
 }
 
 /// What a replay sends.
@@ -285,7 +336,7 @@ pub(crate) enum DeadLetters {
 pub(crate) enum Payload {
     /// The same bytes under the same id.
     Original,
-    /// A new export (not built yet).
+    /// The profile as it is now, as a new export.
     Current,
 }
 
@@ -309,11 +360,32 @@ fn timestamp(text: &str) -> Result<Timestamp, String> {
     })
 }
 
+/// Reads RFC 3339, or a duration.
+fn since(text: &str) -> Result<Since, String> {
+    let at = Timestamp::parse(text).map(Since::At);
+    at.or_else(|| durations::parse(text).ok().map(Since::Ago)).ok_or_else(|| {
+        format!(
+            "`{text}` is neither an RFC 3339 time nor a duration; write for example \
+             2026-01-31T00:00:00Z or 2h"
+        )
+    })
+}
+
+/// Reads a status, or `error`.
+fn last_attempt(text: &str) -> Result<LastAttempt, String> {
+    if text == "error" {
+        return Ok(LastAttempt::Error);
+    }
+    let code = text.parse().ok().filter(|code| (100..=999).contains(code));
+    code.map(LastAttempt::Status).ok_or_else(|| {
+        format!("`{text}` is no status; write a code such as 422, or `error` for those unanswered")
+    })
+}
+
 impl Args {
     /// The first thing asked for that this version does not have, if any.
     pub(crate) fn not_built(&self) -> Option<&'static str> {
         match &self.command {
-            Command::Destination(_) => Some("`forebay destination`"),
             Command::Explain(_) => Some("`forebay explain`"),
             Command::Alerts(_) => Some("`forebay alerts`"),
             Command::Token(_) => Some("`forebay token`"),
@@ -321,11 +393,6 @@ impl Args {
             Command::Rebuild(_) => Some("`forebay rebuild`"),
             Command::Audience(Audience::Backtest(_)) => Some("`forebay audience backtest`"),
             Command::Dataflow(Dataflow::Runs(_)) => Some("`forebay dataflow runs`"),
-            Command::DeadLetters(DeadLetters::Export(_)) => Some("`forebay dead-letters export`"),
-            Command::DeadLetters(DeadLetters::Purge(_)) => Some("`forebay dead-letters purge`"),
-            Command::DeadLetters(DeadLetters::Replay { payload: Payload::Current, .. }) => {
-                Some("`dead-letters replay --payload current`")
-            }
             Command::Log(Log::Cat(_)) => Some("`forebay log cat`"),
             Command::Log(Log::Compact(_)) => Some("`forebay log compact`"),
             Command::Run(run) if run.follow => Some("`run --follow`"),
@@ -386,11 +453,18 @@ mod tests {
             ("dead-letters replay", true, None),
             ("dead-letters replay e1", true, None),
             ("dead-letters replay e1 --dataflow d", false, None),
-            (
-                "dead-letters replay --payload current",
-                true,
-                Some("`dead-letters replay --payload current`"),
-            ),
+            ("dead-letters replay --payload current --since 2h --status 422", true, None),
+            ("dead-letters replay --payload newest", false, None),
+            ("dead-letters list --since 2026-01-31T00:00:00+01:00 --status error", true, None),
+            ("dead-letters list --since yesterday", false, None),
+            ("dead-letters list --status 42", false, None),
+            ("dead-letters list --limit 0", false, None),
+            ("dead-letters export --to out.ndjson --limit 5", true, None),
+            ("dead-letters purge --all", true, None),
+            ("dead-letters purge --all --dataflow d", false, None),
+            ("destination list", true, None),
+            ("destination test warehouse", true, None),
+            ("destination test", false, None),
             ("log stats", true, None),
             ("log compact", true, Some("`forebay log compact`")),
             ("explain --profile a b --dataflow c", true, Some("`forebay explain`")),

@@ -23,6 +23,8 @@ impl Causes {
     pub const IDENTITY: Self = Self(4);
     /// The dataflow, or the mapping of an audience, is new.
     pub const BACKFILL: Self = Self(8);
+    /// A dead letter was replayed with the profile as it is now.
+    pub const REPLAY: Self = Self(16);
 
     /// Both sets together.
     #[must_use]
@@ -54,6 +56,18 @@ impl Causes {
     /// The reverse of [`Causes::to_bits`].
     pub const fn from_bits(bits: u8) -> Self {
         Self(bits)
+    }
+
+    /// The words for them, as people and scripts read them.
+    pub fn names(self) -> Vec<&'static str> {
+        let named = [
+            (Self::SEGMENT, "segment"),
+            (Self::ATTRIBUTE, "attribute"),
+            (Self::IDENTITY, "identity"),
+            (Self::BACKFILL, "backfill"),
+            (Self::REPLAY, "replay"),
+        ];
+        named.iter().filter(|(cause, _)| self.contains(*cause)).map(|(_, name)| *name).collect()
     }
 }
 
@@ -142,6 +156,14 @@ impl Interest {
 mod tests {
     use super::*;
     use crate::profile::membership::{Membership, Status};
+
+    #[test]
+    fn causes_are_named_in_one_order() {
+        assert_eq!(Causes::NONE.names(), [""; 0]);
+        let replayed = Causes::from_bits(16 | 2);
+        assert_eq!(replayed, Causes::REPLAY.with(Causes::ATTRIBUTE));
+        assert_eq!(replayed.names(), ["attribute", "replay"]);
+    }
 
     #[test]
     fn a_step_exports_for_the_causes_that_the_dataflow_asks_for() {

@@ -167,42 +167,191 @@ pub struct MemberView {
     pub identities: Vec<IdentityView>,
 }
 
-/// One dataflow, as `forebay dataflow status` shows it.
+/// One dataflow, as `forebay dataflow status` shows it. Counts and rates are those since the engine
+/// started; without a running engine they are zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataflowView {
     /// The id.
     pub id: String,
     /// The destination.
     pub destination: String,
-    /// `sending`, `idle`, `paused` (by configuration), `holding` (the breaker) or `gone` (a 410).
+    /// `sending`, `idle`, `paused` (by configuration), `holding` (the breaker), `gone` (a 410) or
+    /// `stopped` (no engine runs).
     pub state: String,
-    /// The last error seen, if the last attempt failed.
+    /// The last error since the engine started, whatever came of it.
     pub last_error: Option<String>,
+    /// When it was, RFC 3339.
+    pub last_error_at: Option<String>,
     /// Sequence of the newest export.
     pub last_sequence: u64,
     /// Stored and not done.
     pub waiting: u64,
+    /// When the record behind the oldest waiting export was accepted, RFC 3339.
+    pub oldest_waiting: Option<String>,
+    /// How long ago that was.
+    pub backlog_age_ms: Option<u64>,
     /// Open requests.
     pub in_flight: u64,
     /// Exports that wait for a retry.
     pub parked: u64,
     /// Dead letters kept.
     pub dead_letters: u64,
-    /// Since the engine started.
+    /// Dead letters that are being replayed.
+    pub replays: u64,
+    /// Exports stored.
+    pub exports: u64,
+    /// Exports done by a 2xx.
     pub delivered: u64,
-    /// Since the engine started.
+    /// Attempts after an export's first.
     pub retries: u64,
-    /// Requests started in the last second.
+    /// Exports that a newer one of their profile replaced.
+    pub collapsed: u64,
+    /// Requests that ended, by how.
+    pub attempts: AttemptCounts,
+    /// Exports stored per second, over the last ten seconds.
+    pub exports_per_second: f64,
+    /// Requests ended per second, over the last ten seconds.
     pub requests_per_second: f64,
     /// One request, milliseconds.
     pub request_ms: LatencyView,
-    /// Record accepted to export delivered, milliseconds.
+    /// Record accepted to export delivered, milliseconds; replays left out.
     pub delivery_ms: LatencyView,
+}
+
+/// Requests that ended, by how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptCounts {
+    /// Taken.
+    #[serde(rename = "2xx")]
+    pub success: u64,
+    /// Redirects, which are not followed.
+    #[serde(rename = "3xx")]
+    pub redirect: u64,
+    /// Refused.
+    #[serde(rename = "4xx")]
+    pub client_error: u64,
+    /// The destination's failures.
+    #[serde(rename = "5xx")]
+    pub server_error: u64,
+    /// No whole answer in time.
+    pub timeout: u64,
+    /// No answer for another reason: no connection, a broken one, no token.
+    pub connection: u64,
+    /// Of all these, probes of a paused destination.
+    pub probes: u64,
+}
+
+/// One destination, as `forebay destination list` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationView {
+    /// The id.
+    pub id: String,
+    /// The name; the id if it has none.
+    pub name: String,
+    /// Where requests go, the values of query parameters left out.
+    pub endpoint: String,
+    /// How requests authenticate: the `type` in the configuration.
+    pub auth: String,
+    /// Whether requests are signed.
+    pub signed: bool,
+    /// Requests a second, of each dataflow.
+    pub max_requests_per_second: u32,
+    /// Open requests, of each dataflow.
+    pub max_in_flight: u64,
+    /// How long a request may take.
+    pub timeout_ms: u64,
+    /// Attempts after the first.
+    pub max_retries: u32,
+    /// The dataflows that send to it.
+    pub dataflows: Vec<String>,
+    /// `ok`, `paused_by_breaker`, `paused_by_410`, `paused` (all its dataflows, by configuration),
+    /// `unused` (no dataflow) or `stopped` (no engine runs).
+    pub state: String,
+    /// How long it has been paused by the breaker.
+    pub paused_for_ms: Option<u64>,
+    /// The last error since the engine started, whatever came of it.
+    pub last_error: Option<String>,
+    /// When it was, RFC 3339.
+    pub last_error_at: Option<String>,
+}
+
+impl DestinationView {
+    /// Whether it keeps exports waiting by its own fault.
+    pub fn is_failing(&self) -> bool {
+        self.state.starts_with("paused_by")
+    }
+}
+
+/// What `forebay destination test` sent and what came back. Secrets are replaced.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrialView {
+    /// The destination's id.
+    pub destination: String,
+    /// Whether the answer was a 2xx.
+    pub ok: bool,
+    /// What was sent.
+    pub request: RequestView,
+    /// What came back, if anything did.
+    pub answer: Option<AnswerView>,
+    /// Why nothing came back.
+    pub error: Option<String>,
+    /// How long it took, milliseconds.
+    pub timing_ms: TimingView,
+}
+
+/// A request, as it is shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RequestView {
+    /// The first line.
+    pub line: String,
+    /// Where it went.
+    pub url: String,
+    /// Its headers.
+    pub headers: Vec<HeaderView>,
+    /// Its body.
+    pub body: Box<serde_json::value::RawValue>,
+}
+
+/// An answer, as it is shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerView {
+    /// The status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Vec<HeaderView>,
+    /// The first 1 KiB of its body.
+    pub body: String,
+}
+
+/// A header, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderView {
+    /// Lower-case.
+    pub name: String,
+    /// The value, if it is no secret.
+    pub value: String,
+}
+
+/// How long the steps of a request took, milliseconds; absent for a step that was not taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimingView {
+    /// Getting the authorization.
+    pub token: Option<f64>,
+    /// From the endpoint's name to addresses.
+    pub resolve: Option<f64>,
+    /// From an address to a connection.
+    pub connect: Option<f64>,
+    /// The handshake of TLS.
+    pub tls: Option<f64>,
+    /// All of it.
+    pub total: f64,
 }
 
 /// Percentiles of a latency in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LatencyView {
+    /// How many were measured.
+    pub count: u64,
     /// Median.
     pub p50: f64,
     /// 95th percentile.
@@ -226,12 +375,35 @@ pub struct DeadLetterView {
     pub profile: u64,
     /// When it was given up, RFC 3339.
     pub died: String,
+    /// What the export was for: `segment`, `attribute`, `identity`, `backfill`, `replay`.
+    pub causes: Vec<String>,
     /// Every attempt.
     pub attempts: Vec<AttemptView>,
     /// Whether a replay was asked for.
     pub replay: bool,
     /// What was to be delivered.
     pub payload: Box<serde_json::value::RawValue>,
+}
+
+/// Some dead letters, in order of dataflow and sequence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadLetterPage {
+    /// They.
+    pub letters: Vec<DeadLetterView>,
+    /// What to ask for the next page with; `None` if there is none.
+    pub next: Option<(String, u64)>,
+}
+
+/// What `forebay dead-letters replay` did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayView {
+    /// Dead letters to be sent again.
+    pub replayed: u64,
+    /// Dead letters left as they are, because their dataflow is not configured any more.
+    pub no_dataflow: u64,
+    /// Dead letters left as they are, because their profile is not there any more, or its dataflow
+    /// maps no audience of its merge policy any more.
+    pub no_profile: u64,
 }
 
 /// One attempt to deliver an export.
@@ -281,6 +453,14 @@ pub struct StatusView {
     pub next_boundary: Option<String>,
     /// The log.
     pub log: LogView,
+    /// Exports stored and not done, of all dataflows.
+    pub waiting: u64,
+    /// How long ago the record behind the oldest of them was accepted.
+    pub backlog_age_ms: Option<u64>,
+    /// Dead letters kept, those of dataflows that are not configured any more included.
+    pub dead_letters: u64,
+    /// Destinations; none without a running engine, because the log does not hold them.
+    pub destinations: Vec<DestinationView>,
     /// Audiences.
     pub audiences: Vec<AudienceView>,
     /// Dataflows.

@@ -7,7 +7,7 @@
 //! They are counted in the same batch that writes or removes them, because a refusing endpoint can
 //! fill this tree with millions, and nobody should read those to show a number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sled::Batch;
@@ -88,6 +88,25 @@ impl DeadLetters {
         Ok(())
     }
 
+    /// Marks a dead letter to be sent again; returns whether it was there to be marked.
+    ///
+    /// Whoever removes it at the same time wins or loses as a whole: one that is gone does not come
+    /// back.
+    pub fn mark_for_replay(&self, dataflow: &str, sequence: u64) -> Result<bool, StorageError> {
+        let key = keys::dead_row(dataflow, sequence)?;
+        let counts = self.counts();
+        let trees = self.state.trees()?;
+        let Some(value) = parts::get(WHAT, &trees.dead_letters, &key)? else { return Ok(false) };
+        let mut row: DeadLetterRow = codec::decode(WHAT, value.bytes())?;
+        row.replay = true;
+        let value = codec::encode(&row);
+        let mut batch = Batch::default();
+        parts::replace(&trees.dead_letters, &mut batch, &key, &value)?;
+        write(&trees, batch, (dataflow, of(&counts, dataflow)))?;
+        self.state.wrote(value.len() as u64);
+        Ok(true)
+    }
+
     /// The dead letter of this dataflow and sequence.
     pub fn get(
         &self,
@@ -149,6 +168,13 @@ impl DeadLetters {
     /// How many dead letters `dataflow` has.
     pub fn count(&self, dataflow: &str) -> u64 {
         of(&self.counts(), dataflow)
+    }
+
+    /// How many dead letters each dataflow has, those without left out.
+    pub fn counts_by_dataflow(&self) -> BTreeMap<String, u64> {
+        let counts = self.counts();
+        let kept = counts.iter().filter(|(_, count)| **count > 0);
+        kept.map(|(dataflow, count)| (dataflow.clone(), *count)).collect()
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<String, u64>> {

@@ -4,6 +4,7 @@ mod audience;
 mod check;
 mod dataflow;
 mod dead_letters;
+mod destination;
 mod import_audience;
 mod ingest;
 mod init;
@@ -37,10 +38,10 @@ pub(crate) fn dispatch(args: Args) -> Result<Outcome, CliError> {
         Command::Status => status::run(global),
         Command::Audience(audience) => audience::run(&audience, global),
         Command::Dataflow(dataflow) => dataflow::run(&dataflow, global),
+        Command::Destination(destination) => destination::run(&destination, global),
         Command::DeadLetters(letters) => dead_letters::run(&letters, global),
         Command::Log(log) => log::run(&log, global),
-        Command::Destination(_)
-        | Command::Explain(_)
+        Command::Explain(_)
         | Command::Alerts(_)
         | Command::Token(_)
         | Command::Verify(_)

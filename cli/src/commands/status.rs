@@ -1,13 +1,16 @@
 //! `forebay status`: one screen of health.
 
-use forebay_engine::views::StatusView;
+use forebay_engine::views::{AudienceView, StatusView};
 
 use super::audience::audience_table;
 use crate::args::{Format, Global};
 use crate::exit_code::{CliError, Outcome};
-use crate::output::{self, dataflow_table, number};
+use crate::output::{self, dataflow_table, destination_state, number, span};
 use crate::serve::protocol::{Answer, Question};
 use crate::serve::session::{ask_once, confused};
+
+/// Audiences on the screen.
+const AUDIENCES_SHOWN: usize = 10;
 
 /// Prints the health of the data directory and of the engine on it, if one runs.
 pub(crate) fn run(global: &Global) -> Result<Outcome, CliError> {
@@ -47,11 +50,51 @@ fn screen(status: &StatusView) -> String {
             number(status.records.duplicate),
         ));
     }
+    lines.push(format!("exports   {}", exports(status)));
+    lines.push(format!("health    {}", health(status)));
     if !status.audiences.is_empty() {
-        lines.push(format!("\n{}", audience_table(&status.audiences)));
+        lines.push(format!("\n{}", audiences(&status.audiences)));
     }
     if !status.dataflows.is_empty() {
         lines.push(format!("\n{}", dataflow_table(&status.dataflows)));
     }
     lines.join("\n")
+}
+
+fn exports(status: &StatusView) -> String {
+    let age = status
+        .backlog_age_ms
+        .map_or_else(String::new, |ms| format!(", the oldest for {}", span(ms)));
+    format!("{} waiting{age}; {} dead letters", number(status.waiting), number(status.dead_letters))
+}
+
+/// What a person should look at.
+fn health(status: &StatusView) -> String {
+    let failing = status.destinations.iter().filter(|destination| destination.is_failing());
+    let mut lines: Vec<String> = failing
+        .map(|destination| {
+            format!("destination {}: {}", destination.id, destination_state(destination))
+        })
+        .collect();
+    if status.dead_letters > 0 {
+        lines.push("`forebay dead-letters list` shows what was given up on".to_owned());
+    }
+    if lines.is_empty() {
+        return if status.running { "ok" } else { "nothing is wrong; no engine is running" }
+            .to_owned();
+    }
+    // Under each other, behind the name of the line.
+    lines.join("\n          ")
+}
+
+/// The first audiences: all of them would not be one screen.
+fn audiences(audiences: &[AudienceView]) -> String {
+    let shown = &audiences[..audiences.len().min(AUDIENCES_SHOWN)];
+    let more = audiences.len() - shown.len();
+    let rest = if more > 0 {
+        format!("\n and {more} more; `forebay audience list` shows all")
+    } else {
+        String::new()
+    };
+    format!("{}{rest}", audience_table(shown))
 }

@@ -9,10 +9,14 @@ macro_rules! tell {
 }
 
 mod dataflow;
+mod destination;
+mod span;
 mod summary;
 mod table;
 
-pub(crate) use dataflow::dataflow_table;
+pub(crate) use dataflow::{dataflow_page, dataflow_table, dataflow_tables};
+pub(crate) use destination::{destination_entry, destination_state, trial_text};
+pub(crate) use span::span;
 pub(crate) use summary::summary_text;
 pub(crate) use table::{Align, number, table};
 

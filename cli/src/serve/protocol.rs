@@ -4,18 +4,20 @@
 //! many bytes; a length of 0 ends), then one reply line. Frames rather than "until the connection
 //! closes", so that a client that dies in the middle of a record is told from one that has finished.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
-use forebay_engine::engine::Import;
+use forebay_engine::engine::{Import, Payload, Selection};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{
-    AudiencePage, AudienceView, DataflowView, DeadLetterView, ImportSummary, IngestSummary,
-    LogView, MemberView, ProfileView, StatusView,
+    AudiencePage, AudienceView, DataflowView, DeadLetterPage, DestinationView, ImportSummary,
+    IngestSummary, LogView, MemberView, ProfileView, ReplayView, StatusView,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 /// Raised whenever an older program could misunderstand what is said here.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Longest request line; a question is a few words.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
@@ -27,7 +29,7 @@ const REPLY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub(crate) const FRAME_BYTES_MAX: usize = 256 * 1024;
 
 /// A line from the client.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Request {
     /// [`VERSION`] of the client.
     pub(crate) version: u32,
@@ -49,10 +51,16 @@ pub(crate) enum Question {
     Members { audience: String, from: u64, limit: usize },
     /// `forebay dataflow list`, `forebay dataflow status`
     Dataflows,
-    /// `forebay dead-letters list`
-    DeadLetters { dataflow: Option<String>, limit: usize },
+    /// `forebay destination list`
+    Destinations,
+    /// How many dead letters each dataflow has
+    DeadLetterCounts,
+    /// One page of `forebay dead-letters list` and `export`
+    DeadLetters { selection: Selection, after: Option<(String, u64)>, limit: usize },
     /// `forebay dead-letters replay`
-    ReplayDeadLetters { dataflow: Option<String>, export: Option<String> },
+    ReplayDeadLetters { selection: Selection, limit: u64, payload: Payload },
+    /// `forebay dead-letters purge`
+    PurgeDeadLetters { selection: Selection, limit: u64 },
     /// `forebay log stats`
     LogStats,
     /// `forebay ingest`: frames follow. `source` stands in rejects.
@@ -84,8 +92,11 @@ pub(crate) enum Answer {
     Audiences(Vec<AudienceView>),
     Members(Vec<MemberView>),
     Dataflows(Vec<DataflowView>),
-    DeadLetters(Vec<DeadLetterView>),
-    ReplayDeadLetters(u64),
+    Destinations(Vec<DestinationView>),
+    DeadLetterCounts(BTreeMap<String, u64>),
+    DeadLetters(DeadLetterPage),
+    ReplayDeadLetters(ReplayView),
+    PurgeDeadLetters(u64),
     LogStats(LogView),
     Ingest(IngestSummary),
     /// `None` if there is no such audience.
@@ -111,9 +122,38 @@ pub(crate) fn write_line<T: Serialize>(to: &mut dyn Write, value: &T) -> io::Res
     to.flush()
 }
 
-/// Reads one request; `None` if the client has no more.
-pub(crate) fn read_request(from: &mut dyn BufRead) -> io::Result<Option<Request>> {
-    read_line(from, REQUEST_BYTES_MAX)
+/// A request as it is heard: what another version asks is not looked into.
+#[derive(Debug, Deserialize)]
+struct Heard {
+    version: u32,
+    question: Box<RawValue>,
+}
+
+/// Reads one request; `None` if the client has no more. One of another version comes without its
+/// question, which this version may not know.
+pub(crate) fn read_request(
+    from: &mut dyn BufRead,
+) -> io::Result<Option<Result<Question, OtherVersion>>> {
+    let Some(heard) = read_line::<Heard>(from, REQUEST_BYTES_MAX)? else { return Ok(None) };
+    if heard.version != VERSION {
+        return Ok(Some(Err(OtherVersion)));
+    }
+    Ok(Some(Ok(serde_json::from_str(heard.question.get())?)))
+}
+
+/// The client speaks another [`VERSION`] than this program.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OtherVersion;
+
+impl From<OtherVersion> for Reply {
+    fn from(_: OtherVersion) -> Self {
+        Self::Failed(format!(
+            "the running engine is forebay {}, which speaks another protocol than this command\n\
+             Use the forebay that the engine was started with, or stop the engine (SIGTERM) and \
+             start it with this one.",
+            env!("CARGO_PKG_VERSION")
+        ))
+    }
 }
 
 /// Reads one reply; `None` if the server went away.
@@ -202,6 +242,7 @@ impl Read for Frames<'_> {
 mod tests {
     use std::io::{ErrorKind, Read};
 
+    use forebay_engine::engine::LastAttempt;
     use forebay_engine::views::{IngestSummary, LogView, ProfileView};
 
     use super::*;
@@ -217,8 +258,20 @@ mod tests {
                 policy: some("p"),
             },
             Question::Members { audience: "vip".into(), from: u64::MAX, limit: 1000 },
-            Question::DeadLetters { dataflow: None, limit: 10 },
-            Question::ReplayDeadLetters { dataflow: some("d"), export: None },
+            Question::DeadLetters {
+                selection: Selection { since_ms: Some(-1), ..Selection::default() },
+                after: Some(("d".into(), 7)),
+                limit: 10,
+            },
+            Question::ReplayDeadLetters {
+                selection: Selection {
+                    dataflow: some("d"),
+                    last_attempt: Some(LastAttempt::Status(422)),
+                    ..Selection::default()
+                },
+                limit: u64::MAX,
+                payload: Payload::Current,
+            },
             Question::Ingest { source: "a b.ndjson".into() },
             Question::Audience { id: "vip".into() },
             Question::ImportAudience(Import {
@@ -233,8 +286,18 @@ mod tests {
             write_line(&mut wire, &Request { version: VERSION, question: question.clone() })
                 .unwrap();
             let read = read_request(&mut wire.as_slice()).unwrap().unwrap();
-            assert_eq!(read.question, question);
+            assert_eq!(read, Ok(question));
         }
+    }
+
+    #[test]
+    fn another_version_is_told_whatever_it_asks() {
+        for question in ["\"status\"", "{\"foretell\":{\"days\":[1,2]}}"] {
+            let line = format!("{{\"version\":{},\"question\":{question}}}\n", VERSION + 1);
+            assert_eq!(read_request(&mut line.as_bytes()).unwrap(), Some(Err(OtherVersion)));
+        }
+        let unknown = format!("{{\"version\":{VERSION},\"question\":\"foretell\"}}\n");
+        read_request(&mut unknown.as_bytes()).unwrap_err();
     }
 
     #[test]

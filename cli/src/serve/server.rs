@@ -19,9 +19,7 @@ use forebay_engine::engine::{Engine, Import, Progress};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{ImportSummary, IngestSummary};
 
-use super::protocol::{
-    Answer, FRAME_BYTES_MAX, Frames, Question, Reply, VERSION, read_request, write_line,
-};
+use super::protocol::{Answer, FRAME_BYTES_MAX, Frames, Question, Reply, read_request, write_line};
 use super::socket;
 
 /// Most connections answered at once; a person types one command at a time, scripts a few.
@@ -52,12 +50,17 @@ impl Service for Engine {
                 Answer::Members(self.members(audience, *from, *limit)?)
             }
             Question::Dataflows => Answer::Dataflows(self.dataflows()?),
-            Question::DeadLetters { dataflow, limit } => {
-                Answer::DeadLetters(self.dead_letters(dataflow.as_deref(), *limit)?)
+            Question::Destinations => Answer::Destinations(self.destinations()),
+            Question::DeadLetterCounts => Answer::DeadLetterCounts(self.dead_letter_counts()?),
+            Question::DeadLetters { selection, after, limit } => {
+                Answer::DeadLetters(self.dead_letter_page(selection, after.clone(), *limit)?)
             }
-            Question::ReplayDeadLetters { dataflow, export } => Answer::ReplayDeadLetters(
-                self.replay_dead_letters(dataflow.as_deref(), export.as_deref())?,
-            ),
+            Question::ReplayDeadLetters { selection, limit, payload } => {
+                Answer::ReplayDeadLetters(self.replay_dead_letters(selection, *limit, *payload)?)
+            }
+            Question::PurgeDeadLetters { selection, limit } => {
+                Answer::PurgeDeadLetters(self.purge_dead_letters(selection, *limit)?)
+            }
             Question::LogStats => Answer::LogStats(self.log_stats()?),
             Question::Audience { id } => Answer::Audience(self.audience_page(id)?),
             Question::Ingest { .. } | Question::ImportAudience(_) => {
@@ -185,18 +188,18 @@ fn converse<S: Service>(stream: &UnixStream, service: &S) -> io::Result<()> {
     let mut to = BufWriter::new(stream);
     stream.set_read_timeout(Some(IDLE_MAX))?;
     while let Some(request) = read_request(&mut from)? {
-        if request.version != VERSION {
-            let refusal = "the running engine is another version of forebay than this command";
-            return write_line(&mut to, &Reply::Failed(refusal.to_owned()));
-        }
-        if !matches!(request.question, Question::Ingest { .. } | Question::ImportAudience(_)) {
-            write_line(&mut to, &Reply::from(service.answer(&request.question)))?;
+        let question = match request {
+            Ok(question) => question,
+            Err(other) => return write_line(&mut to, &Reply::from(other)),
+        };
+        if !matches!(question, Question::Ingest { .. } | Question::ImportAudience(_)) {
+            write_line(&mut to, &Reply::from(service.answer(&question)))?;
             continue;
         }
         // Records may come as slowly as they are made.
         stream.set_read_timeout(None)?;
         let mut frames = Frames::new(&mut from);
-        let taken = match &request.question {
+        let taken = match &question {
             Question::Ingest { source } => service.ingest(source, &mut frames).map(Answer::Ingest),
             Question::ImportAudience(import) => {
                 service.import(import, &mut frames).map(Answer::ImportAudience)

@@ -72,6 +72,23 @@ impl ProgressMark {
         let after = self.done.partition_point(|&(first, _)| first <= sequence);
         sequence < self.watermark || after > 0 && sequence <= self.done[after - 1].1
     }
+
+    /// Counts `sequence` as done, and forgets its attempts.
+    pub fn add_done(&mut self, sequence: u64) {
+        if self.is_done(sequence) {
+            return;
+        }
+        self.attempted.retain(|attempted| attempted.sequence != sequence);
+        let after = self.done.partition_point(|&(first, _)| first <= sequence);
+        let joins_before = after > 0 && self.done[after - 1].1 + 1 == sequence;
+        let joins_behind = self.done.get(after).is_some_and(|&(first, _)| first == sequence + 1);
+        match (joins_before, joins_behind) {
+            (true, true) => self.done[after - 1].1 = self.done.remove(after).1,
+            (true, false) => self.done[after - 1].1 = sequence,
+            (false, true) => self.done[after].0 = sequence,
+            (false, false) => self.done.insert(after, (sequence, sequence)),
+        }
+    }
 }
 
 /// An export that failed before, so that a restart does not give it new retries.
@@ -128,14 +145,17 @@ pub trait Backlog: Send + Sync {
         max_bytes: usize,
     ) -> Result<Vec<Export>, BacklogError>;
 
-    /// The progress written last; the default for a dataflow that has none.
+    /// The progress written last; the default for a dataflow that has none. What has a dead letter
+    /// counts as done, although a crash kept the progress that says so from being written: an export
+    /// must not be open and a dead letter at once, or its replay would be a second export of its id.
     fn progress(&self, dataflow: &str) -> Result<ProgressMark, BacklogError>;
 
     /// Writes progress. Durable on return, with everything put before. What lies below the
     /// watermark may be trimmed.
     fn write_progress(&self, dataflow: &str, mark: &ProgressMark) -> Result<(), BacklogError>;
 
-    /// Keeps a dead letter, in place of an earlier one of the same sequence. Need not be durable
+    /// Keeps a dead letter. One of the same sequence, whose replay failed, leaves it its attempts and
+    /// is replaced. Need not be durable
     /// before the next [`write_progress`](Self::write_progress) is.
     fn put_dead_letter(&self, dataflow: &str, letter: &DeadLetter) -> Result<(), BacklogError>;
 
@@ -146,4 +166,30 @@ pub trait Backlog: Send + Sync {
 
     /// Forgets a dead letter whose replay was delivered.
     fn remove_dead_letter(&self, dataflow: &str, sequence: u64) -> Result<(), BacklogError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProgressMark;
+
+    #[test]
+    fn done_sequences_join_the_ranges_beside_them() {
+        // (what it shows, sequence, ranges afterwards)
+        let cases: [(&str, u64, &[(u64, u64)]); 7] = [
+            ("below the watermark", 2, &[(5, 6), (8, 9)]),
+            ("within a range", 6, &[(5, 6), (8, 9)]),
+            ("between two", 7, &[(5, 9)]),
+            ("before one", 4, &[(4, 6), (8, 9)]),
+            ("behind one", 10, &[(5, 6), (8, 10)]),
+            ("alone", 20, &[(5, 6), (8, 9), (20, 20)]),
+            ("the watermark itself", 3, &[(3, 3), (5, 6), (8, 9)]),
+        ];
+        for (name, sequence, expected) in cases {
+            let done = vec![(5, 6), (8, 9)];
+            let mut mark = ProgressMark { watermark: 3, done, ..ProgressMark::default() };
+            mark.add_done(sequence);
+            assert_eq!(mark.done, expected, "{name}");
+            assert!(mark.is_done(sequence), "{name}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use super::metrics::DataflowStats;
 use super::request::RequestTemplate;
 use super::sender::{SenderContext, SenderPool};
 use super::settings::{DataflowSettings, DestinationSettings, Sending};
-use super::state::{DataflowState, DrainState};
+use super::state::{DataflowState, DrainState, Pause};
 use super::tick::Tick;
 use super::transport::{HttpTransport, Transport};
 use super::worker::{Command, EVENTS_SPARE, Flow, Worker};
@@ -46,6 +46,8 @@ pub struct DeliverySetup {
 /// Running delivery of all dataflows. Dropped without [`Delivery::stop`], it stops all the same.
 pub struct Delivery {
     flows: BTreeMap<String, Arc<Flow>>,
+    /// By destination.
+    healths: BTreeMap<String, Health>,
     threads: Vec<JoinHandle<()>>,
     log_id: [u8; 16],
     backlog: Arc<dyn Backlog>,
@@ -82,8 +84,11 @@ impl Delivery {
             let destination = Destination { settings, health, transport };
             destinations.insert(destination.settings.id.clone(), destination);
         }
+        let health =
+            |(id, destination): (&String, &Destination)| (id.clone(), destination.health.clone());
         let mut delivery = Self {
             flows: BTreeMap::new(),
+            healths: destinations.iter().map(health).collect(),
             threads: Vec::new(),
             log_id: setup.log_id,
             backlog: setup.backlog,
@@ -104,7 +109,26 @@ impl Delivery {
     /// Exports of `dataflow` through `sequence` are durable. Cheap; never blocks.
     pub fn notify(&self, dataflow: &str, sequence: u64) {
         if let Some(flow) = self.flows.get(dataflow) {
+            let more = flow.notify(sequence);
+            flow.metrics.stored(more, self.clock.moment());
+        }
+    }
+
+    /// Exports of `dataflow` through `sequence` were stored by an earlier run.
+    pub fn resume(&self, dataflow: &str, sequence: u64) {
+        if let Some(flow) = self.flows.get(dataflow) {
             flow.notify(sequence);
+        }
+    }
+
+    /// Drops the replays of these dead letters of `dataflow`, which are kept no more.
+    ///
+    /// Returns when its dispatcher will not start a request for them, nor put any of them back.
+    pub fn forget(&self, dataflow: &str, sequences: Vec<u64>) {
+        let Some(flow) = self.flows.get(dataflow) else { return };
+        let (done, wait) = bounded(1);
+        if flow.command(Command::Forget(sequences, done)) && wait.recv().is_err() {
+            tracing::debug!(dataflow, "the dispatcher ended before it forgot; it sends no more");
         }
     }
 
@@ -140,6 +164,11 @@ impl Delivery {
     /// The numbers of `dataflow` since start; `None` if there is no such dataflow.
     pub fn stats(&self, dataflow: &str) -> Option<DataflowStats> {
         self.flows.get(dataflow).map(|flow| flow.metrics.stats(self.clock.moment()))
+    }
+
+    /// Why `destination` is sent nothing, if it is; `None` too if there is no such destination.
+    pub fn pause(&self, destination: &str) -> Option<Pause> {
+        self.healths.get(destination).and_then(|health| health.pause(self.clock.moment()))
     }
 
     /// Where `dataflow` stands; `None` if there is no such dataflow.

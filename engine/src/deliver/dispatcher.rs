@@ -26,6 +26,7 @@ use super::retry::{self, Attempted, Decision, Renewal};
 use super::settings::{
     AuthSettings, DataflowSettings, DestinationSettings, RetrySettings, Sending,
 };
+use super::state::LastError;
 use super::tick::Tick;
 use super::window::Window;
 use crate::clock::{Moment, Timestamp};
@@ -92,7 +93,7 @@ pub struct Dispatcher {
     jitter: Jitter,
     held_until: Moment,
     metrics: Arc<Metrics>,
-    last_error: Option<String>,
+    last_error: Option<LastError>,
     last_delivered: Option<Timestamp>,
     /// When what changed since is written; `None` if nothing did.
     write_at: Option<Moment>,
@@ -152,6 +153,14 @@ impl Dispatcher {
         self.changed(now);
     }
 
+    /// Drops the replays of these dead letters, which are kept no more.
+    pub fn forget(&mut self, sequences: &[u64], now: Moment) {
+        for &sequence in sequences {
+            self.queue.withdraw_replay(sequence);
+        }
+        self.changed(now);
+    }
+
     /// Pauses or goes on, as configured. What is in flight ends.
     pub const fn set_sending(&mut self, sending: Sending) {
         self.sending = sending;
@@ -207,7 +216,7 @@ impl Dispatcher {
         }
         self.health.ended(tick.now, ended.role, outcome);
         if decision != Decision::Delivered {
-            self.last_error = Some(outcome.to_string());
+            self.last_error = Some(LastError { text: outcome.to_string(), at: tick.wall });
         }
         self.changed(tick.now);
         match decision {
@@ -277,8 +286,14 @@ impl Dispatcher {
     }
 
     /// The last failure.
-    pub fn last_error(&self) -> Option<&str> {
-        self.last_error.as_deref()
+    pub const fn last_error(&self) -> Option<&LastError> {
+        self.last_error.as_ref()
+    }
+
+    /// The oldest export from the backlog that is not done; `None` if all are.
+    pub fn oldest(&self) -> Option<u64> {
+        let unread = (self.window.unread() > 0).then(|| self.window.next());
+        self.queue.live().next().or(unread)
     }
 
     /// Whether it is paused by configuration.
@@ -352,9 +367,12 @@ impl Dispatcher {
         if self.queue.history_of(sequence).is_some_and(|history| history.count() > 0) {
             self.metrics.retried();
         }
-        if let Some(export) = self.queue.payload(sequence) {
-            self.metrics.delivered(export.accepted, tick.wall);
-        }
+        // What lay among the dead letters for days says nothing of how fast delivery is.
+        let accepted = match ended.kind {
+            Kind::Live => self.queue.payload(sequence).map(|export| export.accepted),
+            Kind::Replay => None,
+        };
+        self.metrics.delivered(accepted, tick.wall);
         self.last_delivered = Some(tick.wall);
         if ended.kind == Kind::Replay {
             backlog.remove_dead_letter(&self.dataflow, sequence)?;

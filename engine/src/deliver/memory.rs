@@ -65,7 +65,10 @@ impl Backlog for MemoryBacklog {
     }
 
     fn progress(&self, _: &str) -> Result<ProgressMark, BacklogError> {
-        Ok(self.stored().progress.clone())
+        let stored = self.stored();
+        let mut progress = stored.progress.clone();
+        stored.dead.keys().for_each(|sequence| progress.add_done(*sequence));
+        Ok(progress)
     }
 
     fn write_progress(&self, _: &str, mark: &ProgressMark) -> Result<(), BacklogError> {
@@ -79,7 +82,12 @@ impl Backlog for MemoryBacklog {
     }
 
     fn put_dead_letter(&self, _: &str, letter: &DeadLetter) -> Result<(), BacklogError> {
-        self.stored().dead.insert(letter.export.sequence, (letter.clone(), false));
+        let mut stored = self.stored();
+        let mut letter = letter.clone();
+        let before = stored.dead.remove(&letter.export.sequence);
+        let earlier = before.map_or_else(Vec::new, |(before, _)| before.attempts);
+        letter.attempts.splice(0..0, earlier);
+        stored.dead.insert(letter.export.sequence, (letter, false));
         Ok(())
     }
 

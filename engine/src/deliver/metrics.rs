@@ -16,6 +16,8 @@ use crate::clock::{Moment, Timestamp};
 /// A dataflow's numbers since the engine started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DataflowStats {
+    /// Exports stored.
+    pub stored: u64,
     /// Exports done by a 2xx.
     pub delivered: u64,
     /// Exports given up on.
@@ -26,11 +28,13 @@ pub struct DataflowStats {
     pub outcomes: OutcomeCounts,
     /// Exports that a newer one of their profile replaced.
     pub collapsed: u64,
+    /// Exports stored per second, over the last ten seconds.
+    pub exports_per_second: f64,
     /// Requests ended per second, over the last ten seconds.
     pub requests_per_second: f64,
     /// From the request's start to its outcome.
     pub request_latency: Latency,
-    /// From the record's acceptance to its export's delivery.
+    /// From the record's acceptance to its export's delivery; replays of dead letters left out.
     pub delivery_latency: Latency,
 }
 
@@ -72,7 +76,7 @@ pub struct Latency {
 const LATENCY_MAX_US: u64 = 24 * 60 * 60 * 1_000_000;
 /// Latencies are kept to this many decimal digits.
 const LATENCY_DIGITS: u8 = 2;
-/// Whole seconds that the request rate is taken over.
+/// Whole seconds that rates are taken over.
 const RATE_SECONDS: u64 = 10;
 
 /// The numbers behind [`DataflowStats`].
@@ -84,8 +88,38 @@ struct Numbers {
     counts: DataflowStats,
     request: Histogram<u64>,
     delivery: Histogram<u64>,
-    /// Requests ended in each of the last seconds that had any: (second, count).
-    seconds: VecDeque<(u64, u64)>,
+    stored: Recent,
+    requests: Recent,
+}
+
+/// How many there were in each of the last seconds that had any: (second, count).
+#[derive(Debug, Default)]
+struct Recent(VecDeque<(u64, u64)>);
+
+impl Recent {
+    fn add(&mut self, more: u64, now: Moment) {
+        let second = second(now);
+        match self.0.back_mut() {
+            Some((last, count)) if *last == second => *count += more,
+            _ => self.0.push_back((second, more)),
+        }
+        while self.0.front().is_some_and(|&(s, _)| s + RATE_SECONDS < second) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Whole seconds only, unless the engine is younger than one.
+    fn per_second(&self, now: Moment) -> f64 {
+        let this = second(now);
+        let whole = this.clamp(1, RATE_SECONDS);
+        let is_recent = |&&(s, _): &&(u64, u64)| this == 0 || s < this && s + whole >= this;
+        let sum: u64 = self.0.iter().filter(is_recent).map(|&(_, count)| count).sum();
+        sum as f64 / whole as f64
+    }
+}
+
+fn second(now: Moment) -> u64 {
+    now.as_nanos() / 1_000_000_000
 }
 
 impl Metrics {
@@ -99,7 +133,8 @@ impl Metrics {
             counts: DataflowStats::default(),
             request: histogram(),
             delivery: histogram(),
-            seconds: VecDeque::new(),
+            stored: Recent::default(),
+            requests: Recent::default(),
         }))
     }
 
@@ -108,20 +143,21 @@ impl Metrics {
         let mut numbers = self.numbers();
         numbers.counts.outcomes.add(outcome, role);
         numbers.request.saturating_record(micros(took));
-        let second = now.as_nanos() / 1_000_000_000;
-        match numbers.seconds.back_mut() {
-            Some((last, count)) if *last == second => *count += 1,
-            _ => numbers.seconds.push_back((second, 1)),
-        }
-        while numbers.seconds.front().is_some_and(|&(s, _)| s + RATE_SECONDS < second) {
-            numbers.seconds.pop_front();
-        }
+        numbers.requests.add(1, now);
     }
 
-    /// An export accepted at `accepted` was delivered at `wall`.
-    pub fn delivered(&self, accepted: Timestamp, wall: Timestamp) {
+    /// Exports were stored.
+    pub fn stored(&self, count: u64, now: Moment) {
+        let mut numbers = self.numbers();
+        numbers.counts.stored += count;
+        numbers.stored.add(count, now);
+    }
+
+    /// An export was delivered at `wall`; its latency counts if `accepted` says since when.
+    pub fn delivered(&self, accepted: Option<Timestamp>, wall: Timestamp) {
         let mut numbers = self.numbers();
         numbers.counts.delivered += 1;
+        let Some(accepted) = accepted else { return };
         let ms = wall.as_millis().saturating_sub(accepted.as_millis());
         let ms = u64::try_from(ms).unwrap_or(0);
         numbers.delivery.saturating_record(ms.saturating_mul(1_000));
@@ -148,12 +184,8 @@ impl Metrics {
         let mut stats = numbers.counts.clone();
         stats.request_latency = Latency::of(&numbers.request);
         stats.delivery_latency = Latency::of(&numbers.delivery);
-        let this = now.as_nanos() / 1_000_000_000;
-        // Whole seconds only, unless the engine is younger.
-        let whole = this.clamp(1, RATE_SECONDS);
-        let recent = |&&(s, _): &&(u64, u64)| this == 0 || s < this && s + whole >= this;
-        let ended: u64 = numbers.seconds.iter().filter(recent).map(|&(_, count)| count).sum();
-        stats.requests_per_second = ended as f64 / whole as f64;
+        stats.exports_per_second = numbers.stored.per_second(now);
+        stats.requests_per_second = numbers.requests.per_second(now);
         stats
     }
 
@@ -224,14 +256,23 @@ mod tests {
                 );
             }
         }
-        metrics.delivered(Timestamp::from_millis(1_000), Timestamp::from_millis(3_500));
-        metrics.delivered(Timestamp::from_millis(1_000), Timestamp::from_millis(900));
+        let at = Timestamp::from_millis;
+        metrics.delivered(Some(at(1_000)), at(3_500));
+        metrics.delivered(Some(at(1_000)), at(900));
+        metrics.delivered(None, at(9_000_000));
+        metrics.stored(30, second(4));
         let stats = metrics.stats(second(5));
         assert_eq!(stats.outcomes, OutcomeCounts { timeout: 200, ..OutcomeCounts::default() });
         assert!((39.9..40.1).contains(&stats.requests_per_second), "{stats:?}");
         assert_eq!(stats.request_latency.count, 200);
         assert!((1.9..2.1).contains(&stats.request_latency.p50_ms), "{stats:?}");
         assert!((2_480.0..2_520.0).contains(&stats.delivery_latency.max_ms), "{stats:?}");
-        assert_eq!(stats.delivered, 2);
+        assert_eq!(
+            (stats.delivered, stats.delivery_latency.count),
+            (3, 2),
+            "a replay has no latency"
+        );
+        assert!((5.9..6.1).contains(&stats.exports_per_second), "30 in 5 s: {stats:?}");
+        assert_eq!(metrics.stats(second(20)).requests_per_second, 0.0, "none lately");
     }
 }

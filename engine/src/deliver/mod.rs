@@ -29,6 +29,7 @@ mod signature;
 pub mod state;
 pub mod tick;
 pub mod transport;
+pub mod trial;
 pub mod window;
 mod worker;
 

@@ -23,9 +23,10 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const FOREBAY_DATAFLOW: HeaderName = HeaderName::from_static("forebay-dataflow");
 const FOREBAY_SEQUENCE: HeaderName = HeaderName::from_static("forebay-sequence");
+const FOREBAY_TEST: HeaderName = HeaderName::from_static("forebay-test");
 
 /// Headers that say how the message is framed or which export it is; configuration may not.
-const RESERVED: [HeaderName; 13] = [
+const RESERVED: [HeaderName; 14] = [
     CONNECTION,
     CONTENT_LENGTH,
     EXPECT,
@@ -39,6 +40,7 @@ const RESERVED: [HeaderName; 13] = [
     WEBHOOK_SIGNATURE,
     FOREBAY_DATAFLOW,
     FOREBAY_SEQUENCE,
+    FOREBAY_TEST,
 ];
 
 /// What requests name as their sender.
@@ -76,20 +78,11 @@ impl RequestTemplate {
         dataflow: &str,
         log_id: [u8; 16],
     ) -> Result<Self, String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, AGENT);
-        add_configured(&mut headers, destination)?;
+        let mut headers = configured_headers(destination)?;
         let name = HeaderValue::from_str(dataflow)
             .map_err(|_| format!("dataflow {dataflow:?} cannot stand in a header"))?;
         headers.insert(FOREBAY_DATAFLOW, name);
-        let signer = match &destination.signing_secret {
-            Some(secret) => Some(
-                Signer::new(secret).ok_or("signing_secret is not \"whsec_\" followed by base64")?,
-            ),
-            None => None,
-        };
-        let uri = uri(&destination.endpoint)?;
+        let (uri, signer) = (uri(&destination.endpoint)?, signer(destination)?);
         Ok(Self { log_id, dataflow: dataflow.into(), uri, headers, signer })
     }
 
@@ -97,14 +90,8 @@ impl RequestTemplate {
     pub fn request(&self, export: &Export, wall: Timestamp) -> Request {
         let dataflow = self.dataflow.to_string();
         let id = ExportId { log_id: self.log_id, dataflow, sequence: export.sequence }.to_string();
-        let timestamp = wall.as_millis().div_euclid(1_000).max(0).to_string();
         let mut headers = self.headers.clone();
-        if let Some(signer) = &self.signer {
-            let signature = signer.sign(&id, &timestamp, &export.payload);
-            headers.insert(WEBHOOK_SIGNATURE, plain(&signature));
-        }
-        headers.insert(WEBHOOK_ID, plain(&id));
-        headers.insert(WEBHOOK_TIMESTAMP, plain(&timestamp));
+        name_message(&mut headers, (&id, &export.payload), self.signer.as_ref(), wall);
         headers.insert(FOREBAY_SEQUENCE, HeaderValue::from(export.sequence));
         Request {
             dataflow: Arc::clone(&self.dataflow),
@@ -116,6 +103,26 @@ impl RequestTemplate {
     }
 }
 
+/// The request that tries `destination` out with `body`: like that of an export, but of no dataflow,
+/// marked by a header, and under an id that [`ExportId`] cannot be.
+pub fn sample(
+    destination: &DestinationSettings,
+    body: Arc<[u8]>,
+    wall: Timestamp,
+) -> Result<Request, String> {
+    let mut headers = configured_headers(destination)?;
+    let id = format!("forebay-test-{}", wall.as_millis());
+    name_message(&mut headers, (&id, &body), signer(destination)?.as_ref(), wall);
+    headers.insert(FOREBAY_TEST, HeaderValue::from_static("true"));
+    Ok(Request {
+        dataflow: "".into(),
+        sequence: 0,
+        uri: uri(&destination.endpoint)?,
+        headers,
+        body,
+    })
+}
+
 /// `url` as requests name it; refused if it holds a user name or a password.
 pub fn uri(url: &url::Url) -> Result<Uri, String> {
     if !url.username().is_empty() || url.password().is_some() {
@@ -125,6 +132,36 @@ pub fn uri(url: &url::Url) -> Result<Uri, String> {
     let mut url = url.clone();
     url.set_fragment(None);
     url.as_str().parse().map_err(|error| format!("the URL cannot be requested: {error}"))
+}
+
+fn signer(destination: &DestinationSettings) -> Result<Option<Signer>, String> {
+    let wrong = "signing_secret is not \"whsec_\" followed by base64";
+    let secret = destination.signing_secret.as_ref();
+    secret.map(|secret| Signer::new(secret).ok_or_else(|| wrong.to_owned())).transpose()
+}
+
+/// The headers of Standard Webhooks: id, time, and a signature if there is a key.
+fn name_message(
+    headers: &mut HeaderMap,
+    (id, body): (&str, &[u8]),
+    signer: Option<&Signer>,
+    wall: Timestamp,
+) {
+    let timestamp = wall.as_millis().div_euclid(1_000).max(0).to_string();
+    if let Some(signer) = signer {
+        headers.insert(WEBHOOK_SIGNATURE, plain(&signer.sign(id, &timestamp, body)));
+    }
+    headers.insert(WEBHOOK_ID, plain(id));
+    headers.insert(WEBHOOK_TIMESTAMP, plain(&timestamp));
+}
+
+/// What is the same for all requests to a destination.
+fn configured_headers(destination: &DestinationSettings) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, AGENT);
+    add_configured(&mut headers, destination)?;
+    Ok(headers)
 }
 
 fn add_configured(headers: &mut HeaderMap, settings: &DestinationSettings) -> Result<(), String> {

@@ -154,6 +154,18 @@ pub enum AuthSettings {
     },
 }
 
+impl AuthSettings {
+    /// The word in the configuration.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bearer { .. } => "bearer",
+            Self::ClientCredentials { .. } => "oauth2_client_credentials",
+            Self::Password { .. } => "oauth2_password",
+        }
+    }
+}
+
 /// An OAuth2 client and its token endpoint.
 #[derive(Clone, Debug)]
 pub struct OauthClient {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::clock::Timestamp;
+
 /// Where one dataflow's delivery stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DataflowState {
@@ -21,10 +23,22 @@ pub struct DataflowState {
     pub durable: u64,
     /// Why nothing is sent, if nothing is.
     pub paused: Option<Pause>,
+    /// The oldest sequence that is not done; `None` if all are.
+    pub oldest: Option<u64>,
     /// The last failure, whatever came of it.
-    pub last_error: Option<String>,
+    pub last_error: Option<LastError>,
     /// When an export was last delivered: milliseconds since 1970, wall time.
     pub last_delivered_ms: Option<i64>,
+}
+
+/// A failure, and when it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastError {
+    /// What failed, for people; no secrets.
+    pub text: String,
+    /// Wall time.
+    #[serde(skip)]
+    pub at: Timestamp,
 }
 
 impl DataflowState {

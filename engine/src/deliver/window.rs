@@ -53,6 +53,11 @@ impl Window {
         self.durable
     }
 
+    /// The lowest sequence that was not read.
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Sequences that may be read and were not.
     pub const fn unread(&self) -> u64 {
         (self.durable + 1).saturating_sub(self.next)

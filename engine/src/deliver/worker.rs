@@ -51,6 +51,8 @@ pub(super) enum Command {
     Replay,
     /// Drop what these profiles have waiting, then answer.
     Withdraw(Vec<ProfileKey>, Sender<()>),
+    /// Drop the replays of these dead letters, then answer.
+    Forget(Vec<u64>, Sender<()>),
     SetSending(Sending),
     /// No new requests; those open may end until this moment.
     Stop(Moment),
@@ -88,9 +90,11 @@ impl Flow {
         }
     }
 
-    pub(super) fn notify(&self, sequence: u64) {
-        self.durable.fetch_max(sequence, Ordering::AcqRel);
+    /// Exports through `sequence` are durable; returns how many more these are than before.
+    pub(super) fn notify(&self, sequence: u64) -> u64 {
+        let before = self.durable.fetch_max(sequence, Ordering::AcqRel);
         self.wake();
+        sequence.saturating_sub(before)
     }
 
     pub(super) fn wake(&self) {
@@ -227,13 +231,21 @@ impl Worker {
             Event::Command(Command::SetSending(sending)) => self.dispatcher.set_sending(sending),
             Event::Command(Command::Withdraw(profiles, done)) => {
                 self.dispatcher.withdraw(&profiles, self.clock.moment());
-                self.publish();
-                if done.send(()).is_err() {
-                    tracing::debug!(dataflow = self.flow.id, "nobody waited for the withdrawal");
-                }
+                self.withdrew(&done);
+            }
+            Event::Command(Command::Forget(sequences, done)) => {
+                self.dispatcher.forget(&sequences, self.clock.moment());
+                self.withdrew(&done);
             }
         }
         Ok(None)
+    }
+
+    fn withdrew(&self, done: &Sender<()>) {
+        self.publish();
+        if done.send(()).is_err() {
+            tracing::debug!(dataflow = self.flow.id, "nobody waited for the withdrawal");
+        }
     }
 
     fn ended(&mut self, completion: &Completion) -> Result<(), DeliveryError> {
@@ -293,8 +305,9 @@ impl Worker {
         state.parked = queue.parked() as u64;
         state.replays = replays + u64::from(self.dispatcher.window().has_replays());
         state.last_delivered_ms = self.dispatcher.last_delivered().map(Timestamp::as_millis);
-        if state.last_error.as_deref() != self.dispatcher.last_error() {
-            state.last_error = self.dispatcher.last_error().map(str::to_owned);
+        state.oldest = self.dispatcher.oldest();
+        if state.last_error.as_ref() != self.dispatcher.last_error() {
+            state.last_error = self.dispatcher.last_error().cloned();
         }
         drop(published);
         if mem::discriminant(&self.flow.drained(now)) != before {

@@ -9,10 +9,7 @@ use super::Engine;
 use super::deriver::{Deriver, Job};
 use crate::clock::Timestamp;
 use crate::definitions::AudienceKind;
-use crate::deliver::export_id::ExportId;
-use crate::deliver::metrics::Latency;
 use crate::deliver::settings::DataflowSettings;
-use crate::deliver::state::Pause;
 use crate::error::EngineError;
 use crate::identity::ProfileId;
 use crate::payload::write_attributes;
@@ -22,9 +19,8 @@ use crate::profile::state::Profile;
 use crate::project::projection::{Projection, audience_counts};
 use crate::project::view::View;
 use crate::views::{
-    AttemptView, AudienceView, DataflowCounts, DataflowView, DeadLetterView, IdentityView,
-    LatencyView, LogView, MemberView, MembershipView, ProfileView, RecordCounts, StatusView,
-    Summary,
+    AudienceView, DataflowCounts, DataflowView, IdentityView, LogView, MemberView, MembershipView,
+    ProfileView, RecordCounts, StatusView, Summary,
 };
 
 impl Engine {
@@ -55,6 +51,7 @@ impl Engine {
     pub fn status(&self) -> Result<StatusView, EngineError> {
         let summary = self.summary()?;
         let next = self.ask(|deriver| deriver.projection.next_boundary())?;
+        let dataflows = self.dataflows()?;
         Ok(StatusView {
             running: self.delivery.is_some(),
             clock_kind: self.kind.as_str().to_owned(),
@@ -63,8 +60,12 @@ impl Engine {
             profiles: summary.profiles,
             next_boundary: (next != Timestamp::MAX).then(|| next.to_string()),
             log: self.log_stats()?,
+            waiting: dataflows.iter().map(|dataflow| dataflow.waiting).sum(),
+            backlog_age_ms: dataflows.iter().filter_map(|d| d.backlog_age_ms).max(),
+            dead_letters: self.store.dead_letters().counts_by_dataflow().values().sum(),
+            destinations: self.destinations(),
             audiences: self.audiences()?,
-            dataflows: self.dataflows()?,
+            dataflows,
         })
     }
 
@@ -152,63 +153,13 @@ impl Engine {
             return Ok(self
                 .dataflow_settings()
                 .map(|dataflow| self.dataflow_view(dataflow))
-                .collect());
+                .collect::<Result<_, _>>()?);
         }
         let defined = self.ask(|deriver| deriver.definitions().dataflows.clone())?;
         let view = |d: &crate::definitions::Dataflow| {
             self.dataflow_view(&DataflowSettings::new(&d.id, &d.destination))
         };
-        Ok(defined.iter().map(view).collect())
-    }
-
-    /// Dead letters in order of dataflow and sequence, at most `limit`.
-    pub fn dead_letters(
-        &self,
-        dataflow: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetterView>, EngineError> {
-        let rows = self.store.dead_letters().list(dataflow, None, limit)?;
-        let log_id = self.store.meta().log_id();
-        Ok(rows
-            .into_iter()
-            .map(|(dataflow, sequence, row)| DeadLetterView {
-                export: export_id(log_id, &dataflow, sequence),
-                sequence,
-                profile: row.export.profile,
-                died: Timestamp::from_millis(row.died_ms).to_string(),
-                attempts: row.attempts.into_iter().map(attempt_view).collect(),
-                replay: row.replay,
-                payload: raw(String::from_utf8_lossy(&row.export.payload).into_owned()),
-                dataflow,
-            })
-            .collect())
-    }
-
-    /// Marks dead letters to be sent again as they are: all, those of a dataflow, or one by its
-    /// export's id. How many were marked.
-    pub fn replay_dead_letters(
-        &self,
-        dataflow: Option<&str>,
-        export: Option<&str>,
-    ) -> Result<u64, EngineError> {
-        let log_id = self.store.meta().log_id();
-        let mut marked = BTreeMap::<String, u64>::new();
-        let mut page = self.store.dead_letters().list(dataflow, None, usize::MAX)?;
-        page.retain(|(id, sequence, _)| {
-            export.is_none_or(|wanted| export_id(log_id, id, *sequence) == wanted)
-        });
-        for (id, sequence, mut row) in page {
-            row.replay = true;
-            self.store.dead_letters().put(&id, sequence, &row)?;
-            *marked.entry(id).or_default() += 1;
-        }
-        self.store.sync_state()?;
-        if let Some(delivery) = &self.delivery {
-            for id in marked.keys() {
-                delivery.replay(id);
-            }
-        }
-        Ok(marked.values().sum())
+        defined.iter().map(view).collect()
     }
 
     /// How large the log is.
@@ -280,36 +231,6 @@ impl Engine {
         }
         Ok(counts)
     }
-
-    fn dataflow_view(&self, dataflow: &DataflowSettings) -> DataflowView {
-        let delivery = self.delivery.as_ref();
-        let state = delivery.and_then(|d| d.state(&dataflow.id)).unwrap_or_default();
-        let numbers = delivery.and_then(|d| d.stats(&dataflow.id)).unwrap_or_default();
-        let name = match (&state.paused, delivery) {
-            (_, None) => "stopped",
-            (Some(Pause::Config), _) => "paused",
-            (Some(Pause::Breaker { .. }), _) => "holding",
-            (Some(Pause::Gone { .. }), _) => "gone",
-            (None, _) if state.is_empty() => "idle",
-            (None, _) => "sending",
-        };
-        DataflowView {
-            id: dataflow.id.clone(),
-            destination: dataflow.destination.clone(),
-            state: name.to_owned(),
-            last_error: state.last_error,
-            last_sequence: self.store.outbox().next_sequence(&dataflow.id) - 1,
-            waiting: self.waiting(&dataflow.id),
-            in_flight: state.in_flight,
-            parked: state.parked,
-            dead_letters: self.store.dead_letters().count(&dataflow.id),
-            delivered: numbers.delivered,
-            retries: numbers.retries,
-            requests_per_second: numbers.requests_per_second,
-            request_ms: latency_view(numbers.request_latency),
-            delivery_ms: latency_view(numbers.delivery_latency),
-        }
-    }
 }
 
 fn unknown_audience(id: &str) -> EngineError {
@@ -363,29 +284,7 @@ fn identity_views(projection: &Projection, profile: &Profile) -> Vec<IdentityVie
     profile.identities.iter().map(|id| view(projection.identities().name(*id))).collect()
 }
 
-fn attempt_view(row: forebay_storage::AttemptRow) -> AttemptView {
-    AttemptView {
-        at: Timestamp::from_millis(row.at_ms).to_string(),
-        status: row.status,
-        error: row.error,
-        answer: String::from_utf8_lossy(&row.answer).into_owned(),
-    }
-}
-
-fn export_id(log_id: [u8; 16], dataflow: &str, sequence: u64) -> String {
-    ExportId { log_id, dataflow: dataflow.to_owned(), sequence }.to_string()
-}
-
-fn latency_view(latency: Latency) -> LatencyView {
-    LatencyView {
-        p50: latency.p50_ms,
-        p95: latency.p95_ms,
-        p99: latency.p99_ms,
-        max: latency.max_ms,
-    }
-}
-
 /// JSON text that was rendered here, or stored as a payload.
-fn raw(text: String) -> Box<RawValue> {
+pub(super) fn raw(text: String) -> Box<RawValue> {
     RawValue::from_string(text).expect("payloads and attributes are JSON")
 }

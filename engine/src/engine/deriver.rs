@@ -236,8 +236,7 @@ impl Deriver {
     }
 
     fn take_backfill(&mut self) -> Result<(), EngineError> {
-        // Offsets count entries; a backfill export belongs to the last one derived.
-        let taken = self.projection.take_backfill(BACKFILL_EXPORTS, self.next.saturating_sub(1));
+        let taken = self.projection.take_backfill(BACKFILL_EXPORTS, self.last_offset());
         let lanes =
             taken.marks.into_iter().map(|(lane, through)| LaneMark { lane, through }).collect();
         let appended = self.projection.appended();
@@ -261,7 +260,13 @@ impl Deriver {
         Ok(outcome.duplicates)
     }
 
-    fn commit(
+    /// The last entry derived: the one that an export without an entry of its own belongs to.
+    pub(super) fn last_offset(&self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+
+    /// Numbers and stores exports; [`Deriver::settle`] makes them durable and tells delivery.
+    pub(super) fn commit(
         &mut self,
         exports: Vec<DerivedExport>,
         lanes: Vec<LaneMark>,

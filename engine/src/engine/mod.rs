@@ -20,12 +20,15 @@ mod answers;
 mod appender;
 mod audience_page;
 pub mod control;
+mod dead_letters;
+mod delivery_answers;
 mod deriver;
 mod drain;
 mod import;
 mod notice;
 mod open;
 mod reading;
+mod selection;
 mod shared;
 mod stored_backlog;
 mod tally;
@@ -37,9 +40,12 @@ use std::thread::{self, JoinHandle};
 use crossbeam::channel::{Sender, bounded};
 use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
 
+pub use dead_letters::Payload;
+pub use delivery_answers::destination_views;
 pub use drain::Waiting;
 pub use import::{Import, check_audience};
 pub use notice::Notice;
+pub use selection::{LastAttempt, Selection};
 
 use crate::clock::{Clock, ClockKind, Moment, Timestamp, millis};
 use crate::config::Config;
@@ -104,6 +110,8 @@ pub struct Engine {
     config: Option<Config>,
     parse_rules: ParseRules,
     positions: Mutex<std::collections::BTreeMap<String, Position>>,
+    /// Held while dead letters are replayed or purged, so that no two commands undo each other.
+    dead_letters: Mutex<()>,
     tallies: Mutex<Tallies>,
     opened: Moment,
     delivery: Option<Arc<Delivery>>,
@@ -140,6 +148,7 @@ impl Engine {
         let mut engine = Self {
             parse_rules: parse_rules(replayed.deriver.definitions()),
             positions: Mutex::new(std::mem::take(&mut replayed.positions)),
+            dead_letters: Mutex::new(()),
             tallies: Mutex::new(Tallies::default()),
             kind: replayed.kind,
             mode: options.mode,
@@ -200,7 +209,7 @@ impl Engine {
             let delivery = Arc::clone(delivery);
             for dataflow in &deriver.definitions().dataflows {
                 let stored = self.store.outbox().next_sequence(&dataflow.id) - 1;
-                delivery.notify(&dataflow.id, stored);
+                delivery.resume(&dataflow.id, stored);
             }
             deriver.deliver_to(Box::new(move |id, sequence| delivery.notify(id, sequence)));
         }

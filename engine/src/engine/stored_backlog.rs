@@ -19,6 +19,22 @@ impl StoredBacklog {
     pub(super) fn new(store: Arc<Store>) -> Self {
         Self { store }
     }
+
+    /// Counts what has a dead letter as done, from the watermark on.
+    fn count_dead_letters(
+        &self,
+        dataflow: &str,
+        mark: &mut ProgressMark,
+    ) -> Result<(), StorageError> {
+        let mut after = mark.watermark.checked_sub(1);
+        loop {
+            let seen = after.map(|sequence| (dataflow, sequence));
+            let page = self.store.dead_letters().list(Some(dataflow), seen, REPLAY_PAGE)?;
+            let Some((_, last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            page.iter().for_each(|(_, sequence, _)| mark.add_done(*sequence));
+        }
+    }
 }
 
 impl Backlog for StoredBacklog {
@@ -34,7 +50,7 @@ impl Backlog for StoredBacklog {
 
     fn progress(&self, dataflow: &str) -> Result<ProgressMark, BacklogError> {
         let row = self.store.progress().read(dataflow).map_err(failed)?;
-        Ok(ProgressMark {
+        let mut mark = ProgressMark {
             watermark: row.watermark,
             done: row.done,
             attempted: row
@@ -47,7 +63,9 @@ impl Backlog for StoredBacklog {
                 })
                 .collect(),
             starts: row.last_starts_ms.into_iter().map(Timestamp::from_millis).collect(),
-        })
+        };
+        self.count_dead_letters(dataflow, &mut mark).map_err(failed)?;
+        Ok(mark)
     }
 
     fn write_progress(&self, dataflow: &str, mark: &ProgressMark) -> Result<(), BacklogError> {
@@ -67,13 +85,18 @@ impl Backlog for StoredBacklog {
     }
 
     fn put_dead_letter(&self, dataflow: &str, letter: &DeadLetter) -> Result<(), BacklogError> {
+        let letters = self.store.dead_letters();
+        let before = letters.get(dataflow, letter.export.sequence).map_err(failed)?;
+        let mut attempts = before.map_or_else(Vec::new, |before| before.attempts);
+        attempts.extend(letter.attempts.iter().map(attempt_row));
+        attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_KEPT.max(letter.attempts.len())));
         let row = DeadLetterRow {
             export: export_row(&letter.export),
-            attempts: letter.attempts.iter().map(attempt_row).collect(),
+            attempts,
             died_ms: letter.died.as_millis(),
             replay: false,
         };
-        self.store.dead_letters().put(dataflow, letter.export.sequence, &row).map_err(failed)
+        letters.put(dataflow, letter.export.sequence, &row).map_err(failed)
     }
 
     fn replays(
@@ -105,6 +128,9 @@ impl Backlog for StoredBacklog {
         Ok(())
     }
 }
+
+/// Attempts kept with an export whose replays fail: the newest, and all of the last try.
+const ATTEMPTS_KEPT: usize = 100;
 
 /// Dead letters looked at together while those marked for replay are sought.
 const REPLAY_PAGE: usize = 256;

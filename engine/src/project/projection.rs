@@ -38,6 +38,19 @@ pub struct DerivedExport {
     pub payload: String,
 }
 
+/// Whom to export without a step, where to, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The dataflow's id.
+    pub dataflow: &'a str,
+    /// The profile.
+    pub profile: ProfileId,
+    /// Place of the merge policy among the views.
+    pub policy: u32,
+    /// Why.
+    pub causes: Causes,
+}
+
 /// What an entry, or a batch of them, led to.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -375,19 +388,29 @@ impl Projection {
         }
     }
 
-    fn backfilled(&self, lane: &Lane, profile: ProfileId, offset: u64) -> Option<DerivedExport> {
+    /// An export of a profile as it is now, at `offset`: of the one that absorbed it, if one did.
+    ///
+    /// `None` if there is no such profile any more, or the dataflow maps nothing of its policy.
+    pub fn export_now(&self, asked: &Asked<'_>, offset: u64) -> Option<DerivedExport> {
         let definitions = self.known.catalog.definitions();
-        let dataflow = definitions.dataflows.iter().position(|d| d.id == lane.dataflow)?;
-        let view = &self.views[lane.view];
+        let dataflow = definitions.dataflows.iter().position(|d| d.id == asked.dataflow)?;
+        let view = self.views.get(asked.policy as usize)?;
+        let profile = view.graph.current(asked.profile);
         let payload = view.render(profile, dataflow, &self.known.context().with(&view.plan))?;
         Some(DerivedExport {
-            dataflow: lane.dataflow.clone(),
+            dataflow: asked.dataflow.to_owned(),
             profile,
-            policy: policy_number(lane.view),
-            causes: Causes::BACKFILL,
+            policy: asked.policy,
+            causes: asked.causes,
             offset,
             payload,
         })
+    }
+
+    fn backfilled(&self, lane: &Lane, profile: ProfileId, offset: u64) -> Option<DerivedExport> {
+        let causes = Causes::BACKFILL;
+        let (dataflow, policy) = (lane.dataflow.as_str(), policy_number(lane.view));
+        self.export_now(&Asked { dataflow, profile, policy, causes }, offset)
     }
 
     /// Orders exports, gives them their offsets, and takes their profiles out of the lanes.

@@ -219,6 +219,61 @@ fn a_replay_goes_before_what_its_profile_has_waiting() {
 }
 
 #[test]
+fn a_dead_letter_is_no_open_export_after_a_crash() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 1, 2]);
+    assert_eq!(bench.sends(), [1, 3]);
+    bench.end(1, status(404));
+    // The dead letter is kept, the progress that counts it is not.
+    bench.crash();
+    bench.backlog.stored().dead.get_mut(&1).unwrap().1 = true;
+    bench.dispatcher.replay();
+    assert_eq!(bench.sends(), [1, 3], "once, as a replay, and before the next of its profile");
+    bench.end(1, status(500));
+    bench.ms = 10_000;
+    assert_eq!(bench.sends(), [1]);
+    bench.end(1, status(200));
+    assert!(bench.dead().is_empty());
+    assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
+fn a_replay_that_fails_again_keeps_its_earlier_attempts() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1]);
+    for code in [404, 422] {
+        assert_eq!(bench.sends(), [1]);
+        bench.end(1, status(code));
+        bench.backlog.stored().dead.get_mut(&1).unwrap().1 = true;
+        bench.dispatcher.replay();
+    }
+    let letter = bench.backlog.stored().dead[&1].0.clone();
+    let statuses: Vec<_> = letter.attempts.iter().map(|attempt| attempt.status).collect();
+    assert_eq!(statuses, [Some(404), Some(422)]);
+}
+
+#[test]
+fn a_forgotten_replay_is_neither_sent_nor_kept_anew() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 2, 2]);
+    assert_eq!(bench.sends(), [1, 2]);
+    for sequence in [1, 2] {
+        bench.end(sequence, status(404));
+        bench.backlog.stored().dead.get_mut(&sequence).unwrap().1 = true;
+    }
+    bench.dispatcher.replay();
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.backlog.stored().dead.clear();
+    // One in flight, one that would be tried again, and one that was never a dead letter.
+    bench.end(2, status(500));
+    bench.dispatcher.forget(&[1, 2, 3], Moment::default());
+    bench.end(1, status(500));
+    bench.ms = 100_000;
+    assert_eq!(bench.sends(), [3]);
+    assert_eq!(bench.dead(), NONE);
+}
+
+#[test]
 fn an_erased_profile_is_not_sent_again() {
     let mut bench = Bench::new(destination());
     bench.add(&[1, 1, 2, 2, 3]);

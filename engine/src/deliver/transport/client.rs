@@ -16,6 +16,7 @@ use url::Url;
 
 use super::resolver::{AddressRefused, CachingResolver};
 use super::socket::{BUFFER_BYTES, Stale, TcpConnector};
+use super::timing::{Stopwatch, Watched};
 use crate::clock::Clock;
 use crate::deliver::outcome::Outcome;
 use crate::deliver::retry_after;
@@ -76,17 +77,35 @@ impl HttpClient {
         peer: Peer<'_>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        let url = match peer {
-            Peer::Endpoint => &settings.endpoint,
-            Peer::TokenEndpoint(url) => url,
-        };
-        check_scheme(url, settings.reach)?;
+        let config = checked_config(settings, peer)?;
         let connector =
             ().chain(TcpConnector { source_address: settings.source_address })
                 .chain(RustlsConnector::default());
         let resolver = CachingResolver::new(settings.reach, Arc::clone(&clock));
-        let agent = Agent::with_parts(config(settings, tls(settings, peer)?), connector, resolver);
-        Ok(Self { agent, clock })
+        Ok(Self { agent: Agent::with_parts(config, connector, resolver), clock })
+    }
+
+    /// A client of the endpoint whose steps `watch` measures.
+    pub(super) fn watched(
+        settings: &DestinationSettings,
+        clock: Arc<dyn Clock>,
+        watch: &Arc<Stopwatch>,
+    ) -> Result<Self, String> {
+        let config = checked_config(settings, Peer::Endpoint)?;
+        let tcp = TcpConnector { source_address: settings.source_address };
+        let connector =
+            ().chain(Watched::connecting(tcp, watch))
+                .chain(Watched::securing(RustlsConnector::default(), watch));
+        let resolver = CachingResolver::new(settings.reach, Arc::clone(&clock));
+        let resolver = Watched::resolving(resolver, watch);
+        Ok(Self { agent: Agent::with_parts(config, connector, resolver), clock })
+    }
+
+    /// Posts over a connection that cannot be stale, and keeps the first `keep` bytes of the answer's
+    /// body, and its headers.
+    pub(super) fn post_once(&self, post: Post<'_>, keep: usize) -> (Outcome, HeaderMap) {
+        let ended = self.exchange(post.request(), keep);
+        ended.unwrap_or_else(|error| (outcome(&error), HeaderMap::new()))
     }
 
     /// Posts and keeps the first `keep` bytes of the answer's body.
@@ -94,10 +113,11 @@ impl HttpClient {
         for _ in 0..STALE_MAX {
             match self.exchange(post.request(), keep) {
                 Err(error) if is_caused_by::<Stale>(&error) => {}
-                ended => return ended.unwrap_or_else(|error| outcome(&error)),
+                Err(error) => return outcome(&error),
+                Ok((outcome, _)) => return outcome,
             }
         }
-        self.exchange(post.request(), keep).unwrap_or_else(|error| outcome(&error))
+        self.post_once(post, keep).0
     }
 
     /// Ends open requests and lets no other start.
@@ -105,19 +125,23 @@ impl HttpClient {
         self.agent.clone().shutdown();
     }
 
-    fn exchange(&self, request: http::Request<&[u8]>, keep: usize) -> Result<Outcome, ureq::Error> {
-        let response = self.agent.run(request)?;
+    fn exchange(
+        &self,
+        request: http::Request<&[u8]>,
+        keep: usize,
+    ) -> Result<(Outcome, HeaderMap), ureq::Error> {
+        let (head, body) = self.agent.run(request)?.into_parts();
         let now = self.clock.now();
-        let code = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER);
+        let code = head.status.as_u16();
+        let retry_after = head.headers.get(RETRY_AFTER);
         let retry_after = retry_after
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after::parse(value, now));
-        let mut reader = response.into_body().into_reader().take(BODY_READ_MAX);
+        let mut reader = body.into_reader().take(BODY_READ_MAX);
         let mut answer = Vec::new();
         (&mut reader).take(keep as u64).read_to_end(&mut answer)?;
         io::copy(&mut reader, &mut io::sink())?;
-        Ok(Outcome::Status { code, retry_after, answer })
+        Ok((Outcome::Status { code, retry_after, answer }, head.headers))
     }
 }
 
@@ -125,6 +149,16 @@ impl std::fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpClient").finish_non_exhaustive()
     }
+}
+
+/// The client's settings for a peer that may be requested.
+fn checked_config(settings: &DestinationSettings, peer: Peer<'_>) -> Result<Config, String> {
+    let url = match peer {
+        Peer::Endpoint => &settings.endpoint,
+        Peer::TokenEndpoint(url) => url,
+    };
+    check_scheme(url, settings.reach)?;
+    Ok(config(settings, tls(settings, peer)?))
 }
 
 /// Whether `url` may be requested without asking its host first.

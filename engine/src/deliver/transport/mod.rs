@@ -10,11 +10,14 @@ mod resolver;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::sync::Arc;
 
 pub(crate) use self::address::is_public;
 use self::client::{HttpClient, Post};
+use self::timing::Stopwatch;
+pub(crate) use self::timing::Times;
 use super::auth::{Auth, AuthError, TokenEndpoint};
 use super::outcome::{ANSWER_KEPT, Outcome};
 use super::request::{Request, uri};
@@ -48,6 +51,43 @@ impl HttpTransport {
     /// An error says what is wrong with the settings.
     pub fn new(settings: &DestinationSettings, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let client = HttpClient::new(settings, client::Peer::Endpoint, Arc::clone(&clock))?;
+        Self::with_client(client, settings, clock)
+    }
+
+    /// Sends `request` over a connection of its own, and tells all that can be told of the exchange.
+    pub(crate) fn try_out(
+        settings: &DestinationSettings,
+        request: &Request,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Exchange, String> {
+        let watch = Arc::new(Stopwatch::new(Arc::clone(clock)));
+        let client = HttpClient::watched(settings, Arc::clone(clock), &watch)?;
+        let transport = Self::with_client(client, settings, Arc::clone(clock))?;
+        let authorization = watch.time(|times| &mut times.token, || transport.auth.authorization());
+        let authorization = match authorization {
+            Ok(authorization) => authorization.map(|authorization| authorization.value),
+            Err(AuthError(error)) => {
+                let outcome = Outcome::Connect(error);
+                let (headers, times) = (http::HeaderMap::new(), watch.times());
+                return Ok(Exchange { authorization: None, outcome, headers, times });
+            }
+        };
+        let post = Post {
+            uri: &request.uri,
+            headers: &request.headers,
+            authorization: authorization.as_ref(),
+            body: &request.body,
+        };
+        let (outcome, headers) = watch
+            .time(|times| &mut times.exchange, || transport.client.post_once(post, ANSWER_KEPT));
+        Ok(Exchange { authorization, outcome, headers, times: watch.times() })
+    }
+
+    fn with_client(
+        client: HttpClient,
+        settings: &DestinationSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
         let endpoint = match &settings.auth {
             AuthSettings::None | AuthSettings::Bearer { .. } => None,
             AuthSettings::ClientCredentials { client, .. }
@@ -87,6 +127,19 @@ impl Transport for HttpTransport {
         self.client.abort();
         self.auth.abort();
     }
+}
+
+/// All of one exchange.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// What authorized it; marked sensitive.
+    pub(crate) authorization: Option<http::HeaderValue>,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// The answer's headers; none without an answer.
+    pub(crate) headers: http::HeaderMap,
+    /// How long its parts took.
+    pub(crate) times: Times,
 }
 
 #[derive(Debug)]
