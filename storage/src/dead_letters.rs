@@ -196,3 +196,32 @@ fn write(
     parts::replace(&trees.dead_letters, &mut batch, &key, &codec::encode(&count))?;
     trees.apply(WriteOp::DeadLetter, &trees.dead_letters, batch)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{DeadLetterRow, DeadLetters};
+    use crate::fail_stop::FailStop;
+    use crate::state::State;
+
+    #[test]
+    fn only_what_is_there_can_be_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let fail_stop = Arc::new(FailStop::new(None));
+        let state = Arc::new(State::open(&dir.path().join("state"), &fail_stop).unwrap());
+        let letters = DeadLetters::open(&state).unwrap();
+        let row = DeadLetterRow { died_ms: 7, ..DeadLetterRow::default() };
+        letters.put("to", 3, &row).unwrap();
+        assert!(letters.mark_for_replay("to", 3).unwrap());
+        let marked = DeadLetterRow { replay: true, ..row };
+        assert_eq!(letters.get("to", 3).unwrap(), Some(marked));
+        assert!(!letters.mark_for_replay("to", 4).unwrap());
+        assert!(letters.remove("to", 3).unwrap());
+        assert!(!letters.mark_for_replay("to", 3).unwrap(), "what is gone does not come back");
+        assert_eq!(letters.get("to", 3).unwrap(), None);
+        assert!(letters.counts_by_dataflow().is_empty());
+        letters.put("other", 1, &DeadLetterRow::default()).unwrap();
+        assert_eq!(letters.counts_by_dataflow(), [("other".to_owned(), 1)].into());
+    }
+}

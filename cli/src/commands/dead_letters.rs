@@ -13,7 +13,7 @@ use forebay_engine::views::{DeadLetterView, ReplayView};
 use super::suggestion::check_known;
 use crate::args::{DeadLetters, Format, Global, Payload, Since, Which};
 use crate::exit_code::{CliError, Outcome};
-use crate::output::{self, number};
+use crate::output::{self, number, printable};
 use crate::serve::protocol::{Answer, Question};
 use crate::serve::session::{Session, confused};
 
@@ -77,7 +77,7 @@ fn entry(letter: &DeadLetterView) -> String {
     for attempt in &letter.attempts {
         lines.push(format!("  {}  {}", attempt.at, attempt.error));
         if let Some(line) = attempt.answer.lines().find(|line| !line.trim().is_empty()) {
-            lines.push(format!("    answer: {line}"));
+            lines.push(format!("    answer: {}", printable(line)));
         }
     }
     lines.join("\n")

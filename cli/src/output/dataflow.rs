@@ -146,16 +146,16 @@ fn error_line(view: &DataflowView) -> Option<String> {
 }
 
 fn waiting(view: &DataflowView) -> String {
-    let mut text = number(view.waiting);
-    if view.waiting > 0 {
-        text.push_str(&format!(
-            ", the oldest for {}; {} in flight, {} parked for a retry",
-            oldest(view),
-            number(view.in_flight),
-            number(view.parked)
-        ));
+    if view.waiting == 0 {
+        return "0".to_owned();
     }
-    text
+    format!(
+        "{}, the oldest for {}; {} in flight, {} parked for a retry",
+        number(view.waiting),
+        oldest(view),
+        number(view.in_flight),
+        number(view.parked)
+    )
 }
 
 fn dead_letters(view: &DataflowView) -> String {

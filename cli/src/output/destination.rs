@@ -2,6 +2,7 @@
 
 use forebay_engine::views::{DestinationView, HeaderView, TimingView, TrialView};
 
+use super::printable;
 use super::span::span;
 use super::table::number;
 
@@ -31,7 +32,7 @@ pub(crate) fn destination_entry(view: &DestinationView) -> String {
 
 /// How a destination does, and what failed last.
 pub(crate) fn destination_state(view: &DestinationView) -> String {
-    let mut text = match view.state.as_str() {
+    let state = match view.state.as_str() {
         "paused_by_breaker" => {
             format!("paused by the breaker for {}", span(view.paused_for_ms.unwrap_or(0)))
         }
@@ -41,11 +42,9 @@ pub(crate) fn destination_state(view: &DestinationView) -> String {
         "stopped" => "no engine is running".to_owned(),
         other => other.to_owned(),
     };
-    if let Some(error) = &view.last_error {
-        let at = view.last_error_at.as_deref().unwrap_or_default();
-        text.push_str(&format!("; last error: {error} ({at})"));
-    }
-    text
+    let Some(error) = &view.last_error else { return state };
+    let at = view.last_error_at.as_deref().unwrap_or_default();
+    format!("{state}; last error: {error} ({at})")
 }
 
 /// Draws what was sent, what came back, and how long it took.
@@ -73,11 +72,6 @@ fn headers(mark: char, headers: &[HeaderView]) -> impl Iterator<Item = String> {
     headers
         .iter()
         .map(move |header| format!("{mark} {}: {}", header.name, printable(&header.value)))
-}
-
-/// What an endpoint answers must not be able to command a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 fn timing(ms: &TimingView) -> String {

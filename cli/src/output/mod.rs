@@ -51,6 +51,11 @@ pub(crate) fn json_lines<T: Serialize>(values: &[T]) -> Result<(), CliError> {
     values.iter().try_for_each(json)
 }
 
+/// `text` without what could command a terminal: what an endpoint answered is not to be trusted.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
 /// Tells a reader that went away from an output that failed.
 fn checked(written: io::Result<()>) -> Result<(), CliError> {
     written.map_err(|error| match error.kind() {

@@ -67,7 +67,9 @@ impl Backlog for MemoryBacklog {
     fn progress(&self, _: &str) -> Result<ProgressMark, BacklogError> {
         let stored = self.stored();
         let mut progress = stored.progress.clone();
-        stored.dead.keys().for_each(|sequence| progress.add_done(*sequence));
+        for sequence in stored.dead.keys() {
+            progress.add_done(*sequence);
+        }
         Ok(progress)
     }
 

@@ -150,10 +150,7 @@ impl Engine {
     /// All dataflows, as the configuration has them; those of the log without one.
     pub fn dataflows(&self) -> Result<Vec<DataflowView>, EngineError> {
         if self.config.is_some() {
-            return Ok(self
-                .dataflow_settings()
-                .map(|dataflow| self.dataflow_view(dataflow))
-                .collect::<Result<_, _>>()?);
+            return self.dataflow_settings().map(|dataflow| self.dataflow_view(dataflow)).collect();
         }
         let defined = self.ask(|deriver| deriver.definitions().dataflows.clone())?;
         let view = |d: &crate::definitions::Dataflow| {

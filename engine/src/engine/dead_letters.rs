@@ -32,7 +32,7 @@ use crate::views::{AttemptView, DeadLetterPage, DeadLetterView, ReplayView};
 /// Dead letters read at once.
 const ROWS: usize = 64;
 
-/// Bytes of payloads in one page; a page of larger ones has fewer.
+/// Bytes of payloads and answers in one page; a page of larger ones has fewer dead letters.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Dead letters looked at for one page, so that a selection that fits few does not take long.
@@ -194,7 +194,8 @@ impl Engine {
                 if !selection.fits(&row) {
                     continue;
                 }
-                bytes += row.export.payload.len();
+                let answers = row.attempts.iter().map(|attempt| attempt.answer.len());
+                bytes += row.export.payload.len() + answers.sum::<usize>();
                 letters.push(Letter { place, row });
                 if letters.len() >= limit || bytes >= PAGE_BYTES {
                     return Ok(Page { letters, next: after });
@@ -245,7 +246,9 @@ impl Engine {
         }
         self.store.sync_state()?;
         if let Some(delivery) = &self.delivery {
-            marked.into_iter().for_each(|dataflow| delivery.replay(dataflow));
+            for dataflow in marked {
+                delivery.replay(dataflow);
+            }
         }
         Ok(())
     }

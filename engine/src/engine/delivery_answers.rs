@@ -81,7 +81,9 @@ impl Engine {
         self.config.as_ref().map_or_else(Vec::new, |config| {
             let mut views = destination_views(config);
             if let Some(delivery) = &self.delivery {
-                views.iter_mut().for_each(|view| add_state(view, config, delivery));
+                for view in &mut views {
+                    add_state(view, config, delivery);
+                }
             }
             views
         })

@@ -32,7 +32,9 @@ impl StoredBacklog {
             let page = self.store.dead_letters().list(Some(dataflow), seen, REPLAY_PAGE)?;
             let Some((_, last, _)) = page.last() else { return Ok(()) };
             after = Some(*last);
-            page.iter().for_each(|(_, sequence, _)| mark.add_done(*sequence));
+            for (_, sequence, _) in &page {
+                mark.add_done(*sequence);
+            }
         }
     }
 }
