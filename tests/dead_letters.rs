@@ -172,9 +172,9 @@ fn a_write_that_fails_between_loses_nothing() {
         let place = refused(&configuration(), &[write("bad", 1)]);
         let is_broken = Arc::new(AtomicBool::new(false));
         let broken = Arc::clone(&is_broken);
-        let faults = move |op| match broken.load(Ordering::SeqCst) && op == at {
-            true => Err(std::io::Error::other("on purpose")),
-            false => Ok(()),
+        let faults = move |op| {
+            let fails = broken.load(Ordering::SeqCst) && op == at;
+            if fails { Err(std::io::Error::other("on purpose")) } else { Ok(()) }
         };
         let options = Options {
             data: place.data(),

@@ -159,9 +159,9 @@ fn destinations_are_listed_with_how_they_do() {
 
     let text = program(&place).run("destination list").expect_status(0).stdout;
     assert!(text.contains("paused by the breaker") && text.contains("status 503"), "{text}");
-    let status = program(&place).run("status").expect_status(0).stdout;
+    let screen = program(&place).run("status").expect_status(0).stdout;
     for part in ["3 waiting, the oldest for", "destination sink: paused by the breaker"] {
-        assert!(status.contains(part), "no {part}:\n{status}");
+        assert!(screen.contains(part), "no {part}:\n{screen}");
     }
     stop(running);
 }

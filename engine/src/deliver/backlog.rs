@@ -175,14 +175,14 @@ mod tests {
     #[test]
     fn done_sequences_join_the_ranges_beside_them() {
         // (what it shows, sequence, ranges afterwards)
-        let cases: [(&str, u64, &[(u64, u64)]); 7] = [
-            ("below the watermark", 2, &[(5, 6), (8, 9)]),
-            ("within a range", 6, &[(5, 6), (8, 9)]),
-            ("between two", 7, &[(5, 9)]),
-            ("before one", 4, &[(4, 6), (8, 9)]),
-            ("behind one", 10, &[(5, 6), (8, 10)]),
-            ("alone", 20, &[(5, 6), (8, 9), (20, 20)]),
-            ("the watermark itself", 3, &[(3, 3), (5, 6), (8, 9)]),
+        let cases = [
+            ("below the watermark", 2, vec![(5, 6), (8, 9)]),
+            ("within a range", 6, vec![(5, 6), (8, 9)]),
+            ("between two", 7, vec![(5, 9)]),
+            ("before one", 4, vec![(4, 6), (8, 9)]),
+            ("behind one", 10, vec![(5, 6), (8, 10)]),
+            ("alone", 20, vec![(5, 6), (8, 9), (20, 20)]),
+            ("the watermark itself", 3, vec![(3, 3), (5, 6), (8, 9)]),
         ];
         for (name, sequence, expected) in cases {
             let done = vec![(5, 6), (8, 9)];

@@ -273,6 +273,6 @@ mod tests {
             "a replay has no latency"
         );
         assert!((5.9..6.1).contains(&stats.exports_per_second), "30 in 5 s: {stats:?}");
-        assert_eq!(metrics.stats(second(20)).requests_per_second, 0.0, "none lately");
+        assert!(metrics.stats(second(20)).requests_per_second < 0.1, "none lately");
     }
 }
