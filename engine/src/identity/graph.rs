@@ -7,6 +7,9 @@
 //! Every identity points straight at its profile. A merge re-points the identities of the profiles
 //! that end, at most [`IDENTITIES_MAX`] each, so a look-up never follows a chain; ended profiles
 //! leave a forwarding address for what was remembered under their number.
+//!
+//! An erased profile leaves nothing but those addresses: nobody owns its identities, and its number,
+//! being an offset, never comes again.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -43,6 +46,15 @@ pub struct Resolution {
     pub dropped: SmallVec<[IdentityId; 1]>,
 }
 
+/// A profile that was erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Its identities, which nobody owns now.
+    pub identities: SmallVec<[IdentityId; 2]>,
+    /// The profiles that it had absorbed, directly or not; ascending.
+    pub absorbed: Vec<ProfileId>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Member {
     identity: IdentityId,
@@ -58,6 +70,8 @@ pub struct Graph {
     owners: Vec<ProfileId>,
     members: HashMap<ProfileId, SmallVec<[Member; 2]>, FixedState>,
     forwarded: HashMap<ProfileId, ProfileId, FixedState>,
+    /// The reverse of `forwarded`, one step at a time.
+    absorbed: HashMap<ProfileId, SmallVec<[ProfileId; 1]>, FixedState>,
 }
 
 const NOBODY: ProfileId = ProfileId::from_offset(u64::MAX);
@@ -70,6 +84,7 @@ impl Graph {
             owners: Vec::new(),
             members: HashMap::default(),
             forwarded: HashMap::default(),
+            absorbed: HashMap::default(),
         }
     }
 
@@ -126,6 +141,24 @@ impl Graph {
         resolution
     }
 
+    /// Erases a profile; `None` if there is none of this number. What it absorbed still leads to it,
+    /// so that the steps before the erasure find their way, and from it nothing leads further.
+    pub fn remove(&mut self, profile: ProfileId) -> Option<Removed> {
+        let members = self.members.remove(&profile)?;
+        let identities: SmallVec<[IdentityId; 2]> = members.iter().map(|m| m.identity).collect();
+        for identity in &identities {
+            self.owners[identity.as_usize()] = NOBODY;
+        }
+        let mut absorbed = Vec::new();
+        let mut ended = self.absorbed.remove(&profile).unwrap_or_default();
+        while let Some(next) = ended.pop() {
+            absorbed.push(next);
+            ended.extend(self.absorbed.remove(&next).unwrap_or_default());
+        }
+        absorbed.sort_unstable();
+        Some(Removed { identities, absorbed })
+    }
+
     fn relevant<'a>(&self, named: &'a [Named]) -> impl Iterator<Item = &'a Named> + use<'a> {
         let all = self.kind == IdentityGraph::Pdg;
         named.iter().filter(move |n| all || n.primary)
@@ -140,6 +173,7 @@ impl Graph {
         members.extend(moved);
         members.sort_unstable_by_key(|member| member.identity);
         self.forwarded.insert(absorbed, survivor);
+        self.absorbed.entry(survivor).or_default().push(absorbed);
     }
 
     fn see(&mut self, profile: ProfileId, named: Named, offset: u64, into: &mut Resolution) {
@@ -225,6 +259,27 @@ mod tests {
         assert_eq!(name(&mut graph, &mut table, &["b", "a"], 1).profile, profile(1));
         assert_eq!(name(&mut graph, &mut table, &["a", "b"], 2).profile, profile(0));
         assert_eq!(graph.len(), 2);
+    }
+
+    #[test]
+    fn an_erased_profile_leaves_its_identities_to_a_new_one() {
+        let (mut graph, mut table) = (Graph::new(IdentityGraph::Pdg), IdentityTable::default());
+        for (offset, id) in (0..).zip(["a", "b", "c", "d", "other"]) {
+            name(&mut graph, &mut table, &[id], offset);
+        }
+        name(&mut graph, &mut table, &["c", "d"], 5);
+        name(&mut graph, &mut table, &["b", "c"], 6);
+        name(&mut graph, &mut table, &["a", "b"], 7);
+        let removed = graph.remove(profile(0)).expect("it is there");
+        let ids = ["a", "b", "c", "d"].map(|id| table.intern("n", id));
+        assert_eq!(removed.identities.as_slice(), ids);
+        assert_eq!(removed.absorbed, [profile(1), profile(2), profile(3)]);
+        assert_eq!(graph.current(profile(3)), profile(0), "earlier steps still find their way");
+        assert_eq!((graph.len(), graph.owner(ids[1])), (1, None));
+        assert_eq!((graph.remove(profile(0)), graph.remove(profile(1))), (None, None));
+        let again = name(&mut graph, &mut table, &["d", "a"], 8);
+        assert_eq!((again.profile, again.is_new), (profile(8), true));
+        assert_eq!(graph.remove(profile(8)).map(|removed| removed.absorbed), Some(Vec::new()));
     }
 
     #[test]

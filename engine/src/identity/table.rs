@@ -3,6 +3,9 @@
 //! Namespaces compare in lower case, ids exactly (`SPEC.md` §2). Numbers are given out in the order
 //! of first sight, which is the order in which payloads list identities, so a profile's identities
 //! are simply kept sorted by number.
+//!
+//! The identities of an erased profile are forgotten: who is named again after that is seen for the
+//! first time, and gets a new number, whether or not the log still holds what was erased.
 
 use std::hash::BuildHasher;
 
@@ -66,7 +69,22 @@ impl IdentityTable {
         (&self.namespaces[found.namespace as usize], &found.id)
     }
 
-    /// How many identities were named.
+    /// Makes an identity unknown. Its name is still told until [`IdentityTable::blank`], because a
+    /// batch is routed as a whole before the exports of its earlier records are rendered.
+    pub fn retire(&mut self, identity: IdentityId) {
+        let found = &self.identities[identity.as_usize()];
+        let hash = self.hasher.hash_one((found.namespace, &*found.id));
+        if let Ok(entry) = self.by_name.find_entry(hash, |known| *known == identity) {
+            entry.remove();
+        }
+    }
+
+    /// Drops the name of an identity that was retired.
+    pub fn blank(&mut self, retired: IdentityId) {
+        self.identities[retired.as_usize()].id = Box::default();
+    }
+
+    /// How many identities were named, those forgotten since included.
     pub fn len(&self) -> usize {
         self.identities.len()
     }
@@ -114,5 +132,20 @@ mod tests {
         assert_eq!(table.find("ecid", "c1"), None);
         assert_eq!(table.name(second), ("email", "c1"));
         assert!(first < second);
+    }
+
+    #[test]
+    fn a_forgotten_identity_gets_a_new_number_when_it_is_named_again() {
+        let mut table = IdentityTable::default();
+        let (first, other) = (table.intern("crmid", "c1"), table.intern("crmid", "c2"));
+        table.retire(first);
+        assert_eq!(table.find("crmid", "c1"), None);
+        assert_eq!(table.name(first), ("crmid", "c1"), "told until it is blanked");
+        let again = table.intern("crmid", "c1");
+        table.blank(first);
+        assert!(again > other, "it is seen for the first time");
+        assert_eq!((table.name(first), table.name(again)), (("crmid", ""), ("crmid", "c1")));
+        table.retire(first);
+        assert_eq!(table.find("crmid", "c1"), Some(again), "retiring twice takes nothing else");
     }
 }

@@ -5,6 +5,7 @@
 //!        │
 //!        ▼
 //!  route    one pass, in order: identities → profiles, duplicates, attribute paths      (route)
+//!        │  who is erased                                                               (erase)
 //!        │  steps by shard; profiles that this batch links moved together               (view)
 //!        ▼
 //!  fold     shards in parallel, each its steps in offset order, boundaries before them  (shard)
@@ -19,6 +20,7 @@
 
 pub mod catalog;
 pub mod context;
+pub mod erase;
 mod facts;
 pub mod imports;
 pub mod plan;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::catalog::{Catalog, Difference};
 use super::context::SharedContext;
+use super::erase::Erasure;
 use super::imports::Imports;
 use super::plan::{AudienceRank, Compiler, ViewPlan};
 use super::route::{BatchTime, Routed, RoutedStep, Router};
@@ -60,6 +61,21 @@ pub struct Outcome {
     pub duplicates: u64,
     /// How many members left at the end of an import; `None` if no import has ended.
     pub exited: Option<u64>,
+    /// Profiles that are no more, in order of the deletes: what was exported for them before, in this
+    /// outcome too, is not to be delivered.
+    pub erased: Vec<Erased>,
+}
+
+/// A number under which a profile that was erased had exports: its own, or that of a profile which it
+/// had absorbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// Offset of the delete record.
+    pub offset: u64,
+    /// Place of the merge policy among the views.
+    pub policy: u32,
+    /// The number.
+    pub profile: ProfileId,
 }
 
 /// Exports taken from the lanes, and how far each lane is taken then.
@@ -139,9 +155,14 @@ impl Projection {
                 BatchContext { fold: fold.with(plan), batch, routed: &routed, first_offset };
             placed.extend(with_view(index, View::fold(&mut shards, steps, &context)));
         }
+        // Only now is everything rendered that may still name them.
+        for identity in routed.erasures.iter().flat_map(|erasure| &erasure.identities) {
+            self.known.identities.blank(*identity);
+        }
         Outcome {
             exports: self.derived(placed, first_offset),
             duplicates: routed.duplicates,
+            erased: erased(&routed.erasures, first_offset),
             exited: None,
         }
     }
@@ -476,6 +497,19 @@ pub fn audience_counts(projection: &Projection) -> BTreeMap<String, crate::views
         }
     }
     counts
+}
+
+fn erased(erasures: &[Erasure], first_offset: u64) -> Vec<Erased> {
+    let mut all = Vec::new();
+    for erasure in erasures {
+        let offset = first_offset + u64::from(erasure.record);
+        for gone in &erasure.profiles {
+            let numbers = std::iter::once(&gone.profile).chain(&gone.absorbed);
+            let policy = policy_number(gone.view);
+            all.extend(numbers.map(|profile| Erased { offset, policy, profile: *profile }));
+        }
+    }
+    all
 }
 
 type ViewExport = (usize, PlacedExport);

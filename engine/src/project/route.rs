@@ -1,11 +1,12 @@
 //! The one pass over a batch that is not parallel: who each record is about.
 //!
-//! Linking, duplicates and the numbers of new paths and identities depend on order, so they are
-//! settled here, record after record, and the fold that follows may run on any number of threads.
+//! Linking, erasing, duplicates and the numbers of new paths and identities depend on order, so they
+//! are settled here, record after record, and the fold that follows may run on any number of threads.
 
 use smallvec::SmallVec;
 
 use super::catalog::Catalog;
+use super::erase::{self, Erasure};
 use crate::clock::{Timestamp, millis};
 use crate::identity::ProfileId;
 use crate::identity::dedupe::Dedupe;
@@ -34,7 +35,8 @@ pub struct Leaf {
     pub node: u32,
 }
 
-/// What resolving identities says of one record in one view.
+/// What resolving identities says of one record in one view. A step of a delete record erases its
+/// profile.
 #[derive(Clone, Debug)]
 pub struct RoutedStep {
     /// Place of the record in the batch.
@@ -60,6 +62,22 @@ pub struct Routed {
     audiences: Vec<Option<AudienceNo>>,
     /// Events that were seen before.
     pub duplicates: u64,
+    /// What each delete record removed, if anything; in order.
+    pub erasures: Vec<Erasure>,
+}
+
+impl RoutedStep {
+    /// The step that erases `profile`.
+    pub fn erase(record: u32, profile: ProfileId) -> Self {
+        Self {
+            record,
+            profile,
+            is_new: false,
+            absorbed: SmallVec::new(),
+            joined: SmallVec::new(),
+            dropped: SmallVec::new(),
+        }
+    }
 }
 
 /// Everything that the pass reads and changes.
@@ -128,19 +146,37 @@ impl Router<'_> {
             self.dedupe.expire(now, window_ms);
             let place = u32::try_from(index).expect("a batch has fewer than 2^32 records");
             let offset = first_offset + u64::from(place);
-            let named = self.named(record);
-            if self.is_duplicate(record, &named, now, window_ms) {
-                routed.duplicates += 1;
-            } else {
-                self.note(record, &mut routed);
-                self.resolve(record, &named, (place, offset, now), &mut steps);
-                routed.leaf_ends.push(routed.leaves.len());
-                continue;
-            }
             routed.audiences.push(None);
+            if record.kind() == RecordKind::Delete {
+                self.erase(record, place, &mut routed, &mut steps);
+            } else {
+                let named = self.named(record);
+                if self.is_duplicate(record, &named, now, window_ms) {
+                    routed.duplicates += 1;
+                } else {
+                    self.note(record, &mut routed);
+                    self.resolve(record, &named, (place, offset, now), &mut steps);
+                }
+            }
             routed.leaf_ends.push(routed.leaves.len());
         }
         (routed, steps)
+    }
+
+    fn erase(
+        &mut self,
+        record: RecordRef<'_>,
+        place: u32,
+        routed: &mut Routed,
+        steps: &mut [Vec<RoutedStep>],
+    ) {
+        let erasure = erase::erase(record, place, &mut self.graphs, self.identities);
+        for (view, steps) in steps.iter_mut().enumerate() {
+            steps.extend(erasure.steps(view));
+        }
+        if !erasure.profiles.is_empty() {
+            routed.erasures.push(erasure);
+        }
     }
 
     fn resolve(
@@ -193,8 +229,10 @@ impl Router<'_> {
     }
 
     fn note(&mut self, record: RecordRef<'_>, routed: &mut Routed) {
-        let audience = record.membership().and_then(|(id, _)| self.catalog.number(&id));
-        routed.audiences.push(audience);
+        if let Some((id, _)) = record.membership() {
+            let audience = routed.audiences.last_mut().expect("each record has its place");
+            *audience = self.catalog.number(&id);
+        }
         if let (RecordKind::Profile { .. }, Some(attributes)) = (record.kind(), record.attributes())
         {
             for (key, value) in attributes.entries() {

@@ -88,7 +88,12 @@ impl Shard {
         for step in steps {
             let now = context.routed.now(step.record);
             self.fire(now, context, &mut exports);
-            self.apply(step, now, context, &mut exports);
+            if context.batch.get(step.record as usize).kind() == RecordKind::Delete {
+                // Whatever it was in, it is counted there no more, and nothing is exported.
+                drop(self.take(step.profile));
+            } else {
+                self.apply(step, now, context, &mut exports);
+            }
         }
         if let Some(end) = context.routed.end() {
             self.fire(end, context, &mut exports);
@@ -168,7 +173,7 @@ impl Shard {
         }
     }
 
-    /// Takes a profile out, to fold it with another shard's.
+    /// Takes a profile out: to fold it with another shard's, or to erase it.
     pub fn take(&mut self, id: ProfileId) -> Option<Profile> {
         let mut profile = self.profiles.remove(&id)?;
         profile.armed = None;
@@ -308,7 +313,7 @@ impl Shard {
                 let audience = context.routed.audience(routed.record);
                 note_upload(&mut self.step, (record, audience), at.offset, fold.plan);
             }
-            RecordKind::Delete => {}
+            RecordKind::Delete => unreachable!("a delete is folded by taking the profile out"),
         }
         self.step.evaluate(profile, &mut self.counts, fold, now);
         let place = ExportPlace {
