@@ -7,6 +7,7 @@ mod cli;
 mod config_change;
 mod crash;
 mod dead_letters;
+mod delete;
 mod delivery;
 mod destinations;
 mod full_disk;

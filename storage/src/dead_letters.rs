@@ -20,6 +20,9 @@ use crate::{ExportRow, StorageError, WriteOp, codec, keys};
 const WHAT: &str = "a dead letter";
 const COUNT: &str = "a count of dead letters";
 
+/// Dead letters looked at together while those to withdraw are sought.
+const WITHDRAW_PAGE: usize = 256;
+
 /// One request and how it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct AttemptRow {
@@ -121,17 +124,47 @@ impl DeadLetters {
 
     /// Removes a dead letter; returns whether there was one.
     pub fn remove(&self, dataflow: &str, sequence: u64) -> Result<bool, StorageError> {
-        let key = keys::dead_row(dataflow, sequence)?;
+        Ok(self.remove_all(dataflow, &[sequence])? > 0)
+    }
+
+    /// Removes the dead letters of `dataflow` whose export `is_gone` picks; returns how many there were.
+    ///
+    /// One batch for each page that holds any; calling again after a crash does the rest. Reads all of
+    /// the dataflow's.
+    pub fn withdraw(
+        &self,
+        dataflow: &str,
+        is_gone: &dyn Fn(&ExportRow) -> bool,
+    ) -> Result<u64, StorageError> {
+        let mut removed = 0;
+        let mut seen: Option<u64> = None;
+        loop {
+            let after = seen.map(|sequence| (dataflow, sequence));
+            let page = self.list(Some(dataflow), after, WITHDRAW_PAGE)?;
+            let Some((_, last, _)) = page.last() else { return Ok(removed) };
+            seen = Some(*last);
+            let gone = page.iter().filter(|(_, _, row)| is_gone(&row.export));
+            let gone: Vec<u64> = gone.map(|(_, sequence, _)| *sequence).collect();
+            removed += self.remove_all(dataflow, &gone)?;
+        }
+    }
+
+    /// Removes dead letters in one batch; returns how many there were.
+    fn remove_all(&self, dataflow: &str, sequences: &[u64]) -> Result<u64, StorageError> {
         let mut counts = self.counts();
         let trees = self.state.trees()?;
         let mut batch = Batch::default();
-        if parts::remove(&trees.dead_letters, &mut batch, &key)? == 0 {
-            return Ok(false);
+        let mut removed = 0;
+        for sequence in sequences {
+            let key = keys::dead_row(dataflow, *sequence)?;
+            removed += u64::from(parts::remove(&trees.dead_letters, &mut batch, &key)? > 0);
         }
-        let count = of(&counts, dataflow).saturating_sub(1);
-        write(&trees, batch, (dataflow, count))?;
-        counts.insert(dataflow.to_owned(), count);
-        Ok(true)
+        if removed > 0 {
+            let count = of(&counts, dataflow).saturating_sub(removed);
+            write(&trees, batch, (dataflow, count))?;
+            counts.insert(dataflow.to_owned(), count);
+        }
+        Ok(removed)
     }
 
     /// Up to `limit` dead letters of one dataflow or of all, by name and sequence, behind `after`:

@@ -12,6 +12,7 @@
 //! | outbox | `e`, dataflow, 0, last sequence (8), part (2): a chunk of exports |
 //! | outbox | `f`, dataflow, 0, part (2): counters of a dataflow |
 //! | outbox | `l`, lane, 0, part (2): how far a lane is drained |
+//! | outbox | `w`, dataflow, 0, last sequence (8), part (2): a range of withdrawn exports |
 //! | progress | dataflow, 0, part (2) |
 //! | dead letters | `n`, dataflow, 0, part (2): how many there are |
 //! | dead letters | `r`, dataflow, 0, sequence (8), part (2): one of them |
@@ -35,6 +36,7 @@ const DERIVED: u8 = b'd';
 const EXPORTS: u8 = b'e';
 const FLOW: u8 = b'f';
 const LANE: u8 = b'l';
+const WITHDRAWN: u8 = b'w';
 const DEAD_COUNT: u8 = b'n';
 const DEAD_ROW: u8 = b'r';
 
@@ -112,6 +114,21 @@ pub(crate) fn flow(dataflow: &str) -> Result<Vec<u8>, StorageError> {
 /// The counters of all dataflows, as a range.
 pub(crate) fn flows() -> std::ops::Range<Vec<u8>> {
     vec![FLOW]..vec![FLOW + 1]
+}
+
+/// A range of withdrawn exports that ends with `last`.
+pub(crate) fn withdrawn(dataflow: &str, last: u64) -> Result<Vec<u8>, StorageError> {
+    numbered(WITHDRAWN, dataflow, last)
+}
+
+/// The dataflow of a range of withdrawn exports, and the sequence that it ends with.
+pub(crate) fn split_withdrawn(key: &[u8]) -> Result<(String, u64), StorageError> {
+    split_numbered(key)
+}
+
+/// The ranges of withdrawn exports of all dataflows.
+pub(crate) fn all_withdrawn() -> std::ops::Range<Vec<u8>> {
+    vec![WITHDRAWN]..vec![WITHDRAWN + 1]
 }
 
 /// How far a lane is drained.
@@ -237,6 +254,7 @@ mod tests {
         assert_eq!(control_offset(&control(offset)).unwrap(), offset);
         assert!(chunk_first(&control(offset)).is_err(), "a mark is no chunk");
         assert_eq!(exports_last(&exports("a", 7).unwrap()).unwrap(), 7);
+        assert_eq!(split_withdrawn(&withdrawn("a", 7).unwrap()).unwrap(), ("a".to_owned(), 7));
         assert_eq!(split_dead_row(&dead_row("a.b", 9).unwrap()).unwrap(), ("a.b".to_owned(), 9));
         assert_eq!(name_behind_letter(&flow("to_x").unwrap()).unwrap(), "to_x");
         assert_eq!(plain_name(&plain("clock").unwrap()).unwrap(), "clock");

@@ -16,7 +16,9 @@
 //! A caller trims only what a progress row written *before* counts as done: both lie in the same
 //! database, so a crash that keeps the trimming keeps the row.
 
-use std::collections::{BTreeSet, HashMap};
+mod withdrawn;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
@@ -27,6 +29,7 @@ use crate::compression::{Packing, pack, unpack};
 use crate::parts::{self, Scan};
 use crate::state::{State, Trees};
 use crate::{Compression, Offset, StorageError, WriteOp, codec, keys};
+use withdrawn::Withdrawn;
 
 const WHAT: &str = "a chunk of exports";
 
@@ -91,6 +94,8 @@ pub struct Outbox {
     state: Arc<State>,
     compression: Compression,
     marks: Mutex<Marks>,
+    /// Locked only by who holds the marks, or reads.
+    withdrawn: Mutex<Withdrawn>,
 }
 
 /// What the tree says beside the exports.
@@ -129,8 +134,11 @@ struct PackedExports {
 
 impl Outbox {
     pub(crate) fn open(state: &Arc<State>, compression: Compression) -> Result<Self, StorageError> {
-        let marks = Marks::read(&state.trees()?.outbox)?;
-        Ok(Self { state: Arc::clone(state), compression, marks: Mutex::new(marks) })
+        let trees = state.trees()?;
+        let marks = Mutex::new(Marks::read(&trees.outbox)?);
+        let withdrawn = Mutex::new(Withdrawn::read(&trees.outbox)?);
+        drop(trees);
+        Ok(Self { state: Arc::clone(state), compression, marks, withdrawn })
     }
 
     /// Stores what was derived, all of it or nothing; visible on return.
@@ -165,6 +173,13 @@ impl Outbox {
     /// The sequence that the next export of `dataflow` gets: 1 if there never was one.
     pub fn next_sequence(&self, dataflow: &str) -> u64 {
         self.marks().flows.get(dataflow).copied().unwrap_or_default().next_sequence
+    }
+
+    /// Every dataflow that ever had an export, by name.
+    pub fn dataflows(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.marks().flows.keys().cloned().collect();
+        names.sort_unstable();
+        names
     }
 
     /// How far `lane` has been drained, if it ever was.
@@ -202,7 +217,7 @@ impl Outbox {
         Ok(rows)
     }
 
-    /// Drops the chunks of `dataflow` that lie wholly below a sequence.
+    /// Drops the chunks of `dataflow` that lie wholly below a sequence, and what was withdrawn there.
     ///
     /// In several batches; after a crash the lower ones may be gone and the others not.
     pub fn trim(&self, dataflow: &str, below: u64) -> Result<(), StorageError> {
@@ -214,7 +229,8 @@ impl Outbox {
             let scan = Scan::new(WHAT, &trees.outbox, start.clone()..end.clone());
             let keys: Vec<_> =
                 scan.take(TRIM_CHUNKS_MAX).map(|item| Ok(item?.0)).collect::<Result<_, _>>()?;
-            if keys.is_empty() {
+            let ranges = self.ranges().below(dataflow, below);
+            if keys.is_empty() && ranges.is_empty() {
                 return Ok(());
             }
             let mut batch = Batch::default();
@@ -223,51 +239,25 @@ impl Outbox {
                 let freed = parts::remove(&trees.outbox, &mut batch, key)?;
                 counters.stored_bytes = counters.stored_bytes.saturating_sub(freed);
             }
+            for last in &ranges {
+                let key = keys::withdrawn(dataflow, *last)?;
+                parts::remove(&trees.outbox, &mut batch, &key)?;
+            }
             counters.write(&trees.outbox, &mut batch, dataflow)?;
             trees.apply(WriteOp::TrimExports, &trees.outbox, batch)?;
             marks.flows.insert(dataflow.to_owned(), counters);
+            self.ranges().forget(dataflow, &ranges);
         }
     }
 
-    /// Takes back exports of `dataflow` that nobody may deliver any more: those of a deleted profile,
-    /// say. Their sequences stay used.
-    ///
-    /// One batch for each chunk that holds any; calling again after a crash does the rest.
-    pub fn withdraw(&self, dataflow: &str, sequences: &[u64]) -> Result<(), StorageError> {
-        let mut left: BTreeSet<u64> = sequences.iter().copied().collect();
-        while let Some(first) = left.first().copied() {
-            let mut marks = self.marks();
-            let trees = self.state.trees()?;
-            let start = keys::part(&keys::exports(dataflow, first)?, 0);
-            let end = keys::exports_end(dataflow)?;
-            let Some(item) = Scan::new(WHAT, &trees.outbox, start..end).next() else {
-                return Ok(());
-            };
-            let (key, value) = item?;
-            let (_, rows) = unpack_rows(value.bytes())?;
-            let kept: Vec<_> = rows
-                .iter()
-                .filter(|(sequence, _)| !left.contains(sequence))
-                .map(|(sequence, row)| (*sequence, row))
-                .collect();
-            if kept.len() < rows.len() {
-                let mut counters = marks.flows.get(dataflow).copied().unwrap_or_default();
-                self.rewrite(&trees, (dataflow, &mut counters), (&key, &kept))?;
-                marks.flows.insert(dataflow.to_owned(), counters);
-            }
-            left = left.split_off(&keys::exports_last(&key)?.saturating_add(1));
-        }
-        Ok(())
-    }
-
-    /// Replaces the chunk at a key by one of the rows that are kept.
+    /// Replaces the chunk at a key by one of the rows that are kept, and writes the rest of `batch`.
     fn rewrite(
         &self,
         trees: &Trees,
+        mut batch: Batch,
         (dataflow, counters): (&str, &mut Counters),
         (key, kept): (&[u8], &[(u64, &ExportRow)]),
     ) -> Result<(), StorageError> {
-        let mut batch = Batch::default();
         let freed = parts::remove(&trees.outbox, &mut batch, key)?;
         let mut written = 0;
         if !kept.is_empty() {

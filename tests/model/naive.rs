@@ -62,13 +62,23 @@ struct Customer {
     memberships: BTreeMap<&'static str, Membership>,
 }
 
+/// What a dataflow is to be sent.
+pub(super) struct Export {
+    dataflow: &'static str,
+    pub(super) body: Value,
+    /// The offset of the customer's first record, as it was then.
+    customer: usize,
+    /// Whether the customer was erased since: it may have been sent before, or not.
+    pub(super) is_withdrawn: bool,
+}
+
 /// All there is.
 #[derive(Default)]
 pub(super) struct Model {
     now_ms: i64,
     offset: usize,
     customers: Vec<Customer>,
-    exports: Vec<(&'static str, Value)>,
+    exports: Vec<Export>,
     /// Events that came twice.
     pub(super) duplicates: u64,
 }
@@ -95,6 +105,11 @@ impl Model {
         let is_named = |customer: &Customer| {
             record.identities.iter().any(|identity| customer.identities().contains(identity))
         };
+        if matches!(record.what, What::Erased) {
+            let erased = self.customers.extract_if(.., |customer| is_named(customer)).collect();
+            self.withdraw(erased);
+            return;
+        }
         if self.customers.iter().any(|c| is_named(c) && c.has_applied(record, self.now_ms)) {
             self.duplicates += 1;
             return;
@@ -159,10 +174,18 @@ impl Model {
         self.now_ms = self.now_ms.max(to_ms);
     }
 
-    /// The bodies exported to a dataflow, in order.
-    pub(super) fn exports_of(&self, dataflow: &str) -> Vec<Value> {
-        let of = self.exports.iter().filter(|(id, _)| *id == dataflow);
-        of.map(|(_, body)| body.clone()).collect()
+    /// The exports to a dataflow, in order: the first has sequence 1.
+    pub(super) fn exports_of(&self, dataflow: &str) -> Vec<&Export> {
+        self.exports.iter().filter(|export| export.dataflow == dataflow).collect()
+    }
+
+    /// A customer is erased with every record it ever had, under whatever name it was exported.
+    fn withdraw(&mut self, erased: Vec<Customer>) {
+        let records: BTreeSet<usize> =
+            erased.iter().flat_map(|c| c.applied.iter().map(|applied| applied.offset)).collect();
+        for export in &mut self.exports {
+            export.is_withdrawn |= records.contains(&export.customer);
+        }
     }
 
     /// Members of an audience: its id, identities, status, time.
@@ -184,7 +207,12 @@ impl Model {
                 is_mapped && (*is_new || !flow.is_strict)
             });
             if segment || (is_member && (attribute || step.is_linked)) {
-                self.exports.push((flow.id, customer.payload(flow)));
+                self.exports.push(Export {
+                    dataflow: flow.id,
+                    body: customer.payload(flow),
+                    customer: customer.first(),
+                    is_withdrawn: false,
+                });
             }
         }
     }

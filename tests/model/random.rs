@@ -31,6 +31,8 @@ pub(super) enum What {
     Listed(bool),
     /// A file becomes the whole list. It has no time of its own, and no identities.
     Imported(Vec<String>),
+    /// Whoever is named is erased.
+    Erased,
 }
 
 /// `count` records. Time goes on, mostly; some are late, some come twice.
@@ -80,6 +82,9 @@ fn identities(seed: &mut Seed) -> Vec<String> {
 }
 
 fn what(seed: &mut Seed, number: usize) -> What {
+    if seed.chance(4) {
+        return What::Erased;
+    }
     if seed.chance(6) {
         let ids = (0..seed.within(0..5)).map(|_| format!("crmid:c{}", seed.within(0..6)));
         return What::Imported(ids.collect());
@@ -128,6 +133,7 @@ impl Happening {
             What::Listed(is_in) => {
                 Record::membership(customer, LIST, if *is_in { "realized" } else { "exited" })
             }
+            What::Erased => Record::delete(customer),
             What::Imported(ids) => return format!("the list becomes {}", ids.join(" ")),
         };
         let linked = ids[1..].iter().fold(record, |record, (namespace, id)| {

@@ -11,6 +11,7 @@ use forebay_engine::config::Config;
 use forebay_engine::engine::{Engine, Import, Mode, Options, Progress, Waiting};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{ImportSummary, ProfileView, Summary};
+use forebay_storage::StoreOptions;
 use tempfile::TempDir;
 
 use crate::record::{ndjson, time_text};
@@ -110,9 +111,15 @@ impl Place {
 
     /// Starts an engine, if it will.
     pub fn try_open(&self, mode: Mode) -> Result<Engine, EngineError> {
+        self.try_open_with(mode, StoreOptions::default())
+    }
+
+    /// Starts an engine whose store fails as `storage` says, if it will.
+    pub fn try_open_with(&self, mode: Mode, storage: StoreOptions) -> Result<Engine, EngineError> {
         let config = (mode != Mode::Inspect).then(|| self.config());
         let clock = Arc::clone(&self.clock);
-        Engine::open(Options { data: self.data(), config, mode, clock }, &Silent)
+        let options = Options { data: self.data(), config, mode, clock };
+        Engine::open_with(options, storage, &Silent)
     }
 
     /// Feeds `records`, delivers everything, stops.

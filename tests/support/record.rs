@@ -20,6 +20,7 @@ enum Kind {
     Profile,
     Event { id: String },
     Membership { audience: String, status: String },
+    Delete,
 }
 
 impl Record {
@@ -37,6 +38,11 @@ impl Record {
     pub fn membership(customer: &str, audience: &str, status: &str) -> Self {
         let (audience, status) = (audience.to_owned(), status.to_owned());
         Self::new(Kind::Membership { audience, status }, customer)
+    }
+
+    /// A delete of whoever `crmid:{customer}` is.
+    pub fn delete(customer: &str) -> Self {
+        Self::new(Kind::Delete, customer)
     }
 
     /// When it happened, or was true.
@@ -107,9 +113,12 @@ impl fmt::Display for Record {
                 "{{\"membership\":{{\"audience\":\"{audience}\",{identities},\
                  \"status\":\"{status}\"}}"
             )?,
+            Kind::Delete => write!(f, "{{\"delete\":{{{identities}}}")?,
         }
-        if let (Some(time), Kind::Profile | Kind::Membership { .. }) = (time, &self.kind) {
-            write!(f, ",{time}")?;
+        match (time, &self.kind) {
+            // An event has its time within.
+            (None, _) | (_, Kind::Event { .. }) => {}
+            (Some(time), _) => write!(f, ",{time}")?,
         }
         if let Some(dataset) = &self.dataset {
             write!(f, ",\"dataset\":\"{dataset}\"")?;

@@ -9,6 +9,7 @@
 //! *before* the progress that counts its export as done: a crash between the two repeats an attempt,
 //! and never loses an export.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -89,6 +90,19 @@ impl ProgressMark {
             (false, false) => self.done.insert(after, (sequence, sequence)),
         }
     }
+
+    /// How many exports through `last` are not done, but for those within the ranges `withdrawn`.
+    pub fn waiting(&self, last: u64, withdrawn: &[(u64, u64)]) -> u64 {
+        let mut over: Vec<(u64, u64)> = self.done.iter().chain(withdrawn).copied().collect();
+        over.sort_unstable();
+        let end = last.saturating_add(1);
+        let (mut next, mut waiting) = (self.watermark.max(1), 0);
+        for (first, last) in over.into_iter().chain([(end, end)]) {
+            waiting += first.min(end).saturating_sub(next);
+            next = next.max(last.saturating_add(1));
+        }
+        waiting
+    }
 }
 
 /// An export that failed before, so that a restart does not give it new retries.
@@ -166,11 +180,41 @@ pub trait Backlog: Send + Sync {
 
     /// Forgets a dead letter whose replay was delivered.
     fn remove_dead_letter(&self, dataflow: &str, sequence: u64) -> Result<(), BacklogError>;
+
+    /// Withdraws the exports of these profiles, and their dead letters. Need not be durable on return:
+    /// whoever asks for it asks again after a crash, until it is.
+    fn withdraw(&self, dataflow: &str, profiles: &BTreeSet<ProfileKey>)
+    -> Result<(), BacklogError>;
+
+    /// The sequences from `from` through `through` that were withdrawn and lie above every watermark
+    /// written, as ascending ranges, both ends included. Others may be among them.
+    fn withdrawn(&self, dataflow: &str, from: u64, through: u64) -> Vec<(u64, u64)>;
 }
 
 #[cfg(test)]
 mod tests {
     use super::ProgressMark;
+
+    #[test]
+    fn what_is_neither_done_nor_withdrawn_is_waiting() {
+        // (what it shows, watermark, done, withdrawn, last, waiting)
+        type Ranges = &'static [(u64, u64)];
+        let cases: [(&str, u64, Ranges, Ranges, u64, u64); 9] = [
+            ("nothing there", 0, &[], &[], 0, 0),
+            ("nothing done", 0, &[], &[], 5, 5),
+            ("a watermark", 3, &[], &[], 5, 3),
+            ("all done", 6, &[], &[], 5, 0),
+            ("done above", 2, &[(3, 3), (5, 8)], &[], 9, 3),
+            ("withdrawn above", 2, &[(3, 3)], &[(5, 6), (9, 9)], 9, 4),
+            ("withdrawn and done", 2, &[(3, 5)], &[(1, 1), (4, 4), (5, 7)], 9, 3),
+            ("all withdrawn", 1, &[], &[(1, 9)], 9, 0),
+            ("to the end of numbers", 1, &[(3, u64::MAX)], &[(2, 2)], 9, 1),
+        ];
+        for (name, watermark, done, withdrawn, last, expected) in cases {
+            let mark = ProgressMark { watermark, done: done.to_vec(), ..ProgressMark::default() };
+            assert_eq!(mark.waiting(last, withdrawn), expected, "{name}");
+        }
+    }
 
     #[test]
     fn done_sequences_join_the_ranges_beside_them() {

@@ -1,6 +1,6 @@
 //! All dataflows' delivery, as the engine starts, feeds, asks and stops it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -137,23 +137,22 @@ impl Delivery {
         self.command(dataflow, Command::Replay);
     }
 
-    /// Drops everything not yet sent for these profiles, which were erased, in every dataflow.
+    /// Withdraws everything not yet sent for these profiles, which were erased, in the backlog too.
     ///
-    /// Returns when no dispatcher will send anything of theirs any more. A request in flight goes
-    /// on, and is not repeated.
-    pub fn withdraw(&self, profiles: &[ProfileKey]) {
+    /// Returns the dataflows where that is done: no dispatcher will send anything of theirs any more,
+    /// nor keep it as a dead letter. A request in flight goes on, and is not repeated. Dataflows that
+    /// are not returned have no dispatcher, or one that has ended.
+    pub fn withdraw(&self, profiles: BTreeSet<ProfileKey>) -> BTreeSet<String> {
+        let profiles = Arc::new(profiles);
         let mut waits = Vec::new();
         for flow in self.flows.values() {
             let (done, wait) = bounded(1);
-            if flow.command(Command::Withdraw(profiles.to_vec(), done)) {
-                waits.push(wait);
+            if flow.command(Command::Withdraw(Arc::clone(&profiles), done)) {
+                waits.push((flow, wait));
             }
         }
-        for wait in waits {
-            if wait.recv().is_err() {
-                tracing::debug!("a dispatcher ended before it withdrew exports; it sends no more");
-            }
-        }
+        let is_done = waits.into_iter().filter(|(_, wait)| wait.recv().is_ok());
+        is_done.map(|(flow, _)| flow.id.clone()).collect()
     }
 
     /// Pauses or unpauses `dataflow`, as the configuration says.
@@ -173,7 +172,14 @@ impl Delivery {
 
     /// Where `dataflow` stands; `None` if there is no such dataflow.
     pub fn state(&self, dataflow: &str) -> Option<DataflowState> {
-        self.flows.get(dataflow).map(|flow| flow.state(self.clock.moment()))
+        let mut state = self.flows.get(dataflow)?.state(self.clock.moment());
+        if state.unread > 0 {
+            let next = state.durable + 1 - state.unread;
+            let withdrawn = self.backlog.withdrawn(dataflow, next, state.durable);
+            let missing: u64 = withdrawn.iter().map(|(first, last)| last - first + 1).sum();
+            state.unread = state.unread.saturating_sub(missing);
+        }
+        Some(state)
     }
 
     /// Whether `dataflow` has anything left to wait for, counting everything notified before;

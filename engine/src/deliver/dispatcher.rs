@@ -8,6 +8,7 @@
 //! What stays true: an export is done only after a 2xx, or once its dead letter is stored, or once
 //! it was withdrawn; and of one profile, at most one export is in flight.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,12 +146,20 @@ impl Dispatcher {
         self.window.replay();
     }
 
-    /// Drops what these profiles have waiting.
-    pub fn withdraw(&mut self, profiles: &[ProfileKey], now: Moment) {
+    /// Withdraws what these profiles have waiting, in the backlog and here. Nothing of theirs is sent
+    /// any more, and what is in flight is done however it ends.
+    pub fn withdraw(
+        &mut self,
+        profiles: &BTreeSet<ProfileKey>,
+        now: Moment,
+        backlog: &dyn Backlog,
+    ) -> Result<(), BacklogError> {
+        backlog.withdraw(&self.dataflow, profiles)?;
         for &profile in profiles {
             self.queue.withdraw(profile);
         }
         self.changed(now);
+        Ok(())
     }
 
     /// Drops the replays of these dead letters, which are kept no more.

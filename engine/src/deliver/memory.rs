@@ -1,6 +1,6 @@
 //! A backlog in memory, for tests: what was written is there after a "restart", and it can fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::backlog::{Backlog, BacklogError, DeadLetter, Export, Origin, ProfileKey, ProgressMark};
@@ -102,5 +102,18 @@ impl Backlog for MemoryBacklog {
     fn remove_dead_letter(&self, _: &str, sequence: u64) -> Result<(), BacklogError> {
         self.stored().dead.remove(&sequence);
         Ok(())
+    }
+
+    fn withdraw(&self, _: &str, profiles: &BTreeSet<ProfileKey>) -> Result<(), BacklogError> {
+        let mut stored = self.stored();
+        stored.exports.retain(|_, export| !profiles.contains(&export.profile));
+        stored.dead.retain(|_, (letter, _)| !profiles.contains(&letter.export.profile));
+        Ok(())
+    }
+
+    fn withdrawn(&self, _: &str, from: u64, through: u64) -> Vec<(u64, u64)> {
+        let stored = self.stored();
+        let is_gone = |sequence: &u64| !stored.exports.contains_key(sequence);
+        (from..=through).filter(is_gone).map(|sequence| (sequence, sequence)).collect()
     }
 }

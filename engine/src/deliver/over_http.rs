@@ -278,7 +278,9 @@ fn erased_profiles_are_withdrawn_before_it_says_so() {
     let delivery = Delivery::start(setup(settings, &backlog)).unwrap();
     add(&delivery, &backlog, [1, 1, 1]);
     wait(&delivery, |_| delivery.state("flow").unwrap().parked == 1);
-    delivery.withdraw(&[ProfileKey { policy: 0, profile: 1 }]);
+    let erased = [ProfileKey { policy: 0, profile: 1 }].into();
+    assert_eq!(delivery.withdraw(erased), ["flow".to_owned()].into());
+    assert!(backlog.stored().exports.is_empty(), "nor is it stored");
     assert_eq!(delivery.drained("flow"), Some(DrainState::Idle));
     delivery.stop().unwrap();
 }

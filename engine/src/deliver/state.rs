@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 pub struct DataflowState {
     /// Exports read from the backlog and not done: in flight, parked, or waiting for their turn.
     pub open: u64,
-    /// Sequences that are durable and not yet read; withdrawn ones among them are included.
+    /// Exports that are durable and not yet read.
     pub unread: u64,
     /// Requests open now.
     pub in_flight: u64,

@@ -58,7 +58,7 @@ impl Window {
         self.next
     }
 
-    /// Sequences that may be read and were not.
+    /// Sequences that may be read and were not, those withdrawn included.
     pub const fn unread(&self) -> u64 {
         (self.durable + 1).saturating_sub(self.next)
     }

@@ -4,6 +4,7 @@
 //! it last published in [`Flow`]. A wake-up that finds the channel full may be dropped: the worker
 //! has something to read then, and looks at everything shared before it sleeps again.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -49,8 +50,8 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) enum Command {
     Replay,
-    /// Drop what these profiles have waiting, then answer.
-    Withdraw(Vec<ProfileKey>, Sender<()>),
+    /// Withdraw what these profiles have waiting, then answer.
+    Withdraw(Arc<BTreeSet<ProfileKey>>, Sender<()>),
     /// Drop the replays of these dead letters, then answer.
     Forget(Vec<u64>, Sender<()>),
     SetSending(Sending),
@@ -230,7 +231,8 @@ impl Worker {
             Event::Command(Command::Replay) => self.dispatcher.replay(),
             Event::Command(Command::SetSending(sending)) => self.dispatcher.set_sending(sending),
             Event::Command(Command::Withdraw(profiles, done)) => {
-                self.dispatcher.withdraw(&profiles, self.clock.moment());
+                let now = self.clock.moment();
+                self.dispatcher.withdraw(&profiles, now, &*self.backlog)?;
                 self.withdrew(&done);
             }
             Event::Command(Command::Forget(sequences, done)) => {

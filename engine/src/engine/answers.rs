@@ -1,14 +1,17 @@
 //! Questions, answered from one consistent cut: the deriver answers between two jobs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crossbeam::channel::bounded;
 use serde_json::value::RawValue;
 
 use super::Engine;
 use super::deriver::{Deriver, Job};
+use super::stored_backlog::StoredBacklog;
 use crate::clock::Timestamp;
 use crate::definitions::AudienceKind;
+use crate::deliver::backlog::Backlog;
 use crate::deliver::settings::DataflowSettings;
 use crate::error::EngineError;
 use crate::identity::ProfileId;
@@ -177,12 +180,12 @@ impl Engine {
         if let Some(state) = self.delivery.as_ref().and_then(|delivery| delivery.state(dataflow)) {
             return state.open + state.unread;
         }
-        let last = self.store.outbox().next_sequence(dataflow) - 1;
-        let done = self.store.progress().read(dataflow).map_or(0, |row| {
-            let above: u64 = row.done.iter().map(|(first, last)| last - first + 1).sum();
-            row.watermark.saturating_sub(1) + above
-        });
-        last.saturating_sub(done)
+        let outbox = self.store.outbox();
+        let last = outbox.next_sequence(dataflow) - 1;
+        // Without a row that can be read nothing counts as done.
+        let mark =
+            StoredBacklog::new(Arc::clone(&self.store)).progress(dataflow).unwrap_or_default();
+        mark.waiting(last, &outbox.withdrawn(dataflow, mark.watermark, last))
     }
 
     /// The dataflows of the configuration.

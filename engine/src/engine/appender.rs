@@ -21,7 +21,7 @@ use super::tally::Tally;
 use crate::clock::{Clock, ClockKind, Timestamp};
 use crate::error::EngineError;
 use crate::input::Position;
-use crate::record::{ParsedBlock, RecordKind, RecordRef, RejectsFile, checked_at, checked_jump};
+use crate::record::{ParsedBlock, RecordRef, RejectsFile, checked_at, checked_jump};
 
 /// Blocks that share one sync at most. More only delays the first of them.
 const GROUP_BLOCKS: usize = 16;
@@ -170,8 +170,7 @@ impl Appender {
         Ok(())
     }
 
-    /// The records of a block that the clock, or what is not built yet, refuses. Moves the event
-    /// clock by the others.
+    /// The records of a block that the clock refuses. Moves the event clock by the others.
     fn refused(&mut self, parsed: &ParsedBlock) -> Vec<(usize, String)> {
         let mut refused = Vec::new();
         for (index, record) in parsed.batch.iter().enumerate() {
@@ -183,11 +182,6 @@ impl Appender {
     }
 
     fn checked(&mut self, record: RecordRef<'_>) -> Result<(), String> {
-        if record.kind() == RecordKind::Delete {
-            return Err(
-                "delete: erasing profiles is not built yet; the record was not applied".to_owned()
-            );
-        }
         match self.rules.kind {
             ClockKind::Wall => {
                 checked_at(record.timestamp(), self.appended)?;

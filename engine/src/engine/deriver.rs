@@ -13,6 +13,7 @@ use forebay_storage::{Derived, ExportRow, FlowExports, LaneMark, Offset, Store};
 use super::control::Control;
 use super::shared::Shared;
 use super::tally::Tally;
+use super::withdrawal::{Withdraw, Withdrawals};
 use crate::clock::Timestamp;
 use crate::definitions::Definitions;
 use crate::error::EngineError;
@@ -90,6 +91,7 @@ pub(super) struct Deriver {
     /// Sequences to tell once they are durable, by dataflow.
     unsynced: BTreeMap<String, u64>,
     unsynced_exports: u64,
+    withdrawals: Withdrawals,
     takes_backfill: bool,
 }
 
@@ -99,6 +101,7 @@ impl Deriver {
         Self {
             projection,
             exported: BTreeMap::new(),
+            withdrawals: Withdrawals::new(Arc::clone(&store)),
             store,
             shared,
             notify: Box::new(|_, _| {}),
@@ -110,9 +113,10 @@ impl Deriver {
         }
     }
 
-    /// From here on, tells `notify` and takes from the lanes.
-    pub(super) fn deliver_to(&mut self, notify: Notify) {
+    /// From here on, tells `notify` and `withdraw`, and takes from the lanes.
+    pub(super) fn deliver_to(&mut self, notify: Notify, withdraw: Withdraw) {
         self.notify = notify;
+        self.withdrawals.deliver_to(withdraw);
         self.takes_backfill = true;
     }
 
@@ -154,6 +158,10 @@ impl Deriver {
             Job::Records { batch, first_offset, next_offset, appended, tally, .. } => {
                 let duplicates =
                     self.derive_records(&batch, first_offset, next_offset, appended)?;
+                // Whoever waits for the records may ask what is left to be delivered.
+                if self.withdrawals.is_due() {
+                    self.settle()?;
+                }
                 tally.derived(duplicates);
             }
             Job::Control { control, offset, appended, told } => {
@@ -222,9 +230,13 @@ impl Deriver {
         Ok(exited)
     }
 
-    /// Makes stored exports durable, and tells delivery.
+    /// Withdraws exports of erased profiles, makes the others durable, and tells delivery.
     pub(super) fn settle(&mut self) -> Result<(), EngineError> {
-        if !self.unsynced.is_empty() {
+        let is_withdrawing = self.withdrawals.is_due();
+        if is_withdrawing {
+            self.withdrawals.carry_out(self.next)?;
+        }
+        if is_withdrawing || !self.unsynced.is_empty() {
             self.store.sync_state()?;
             for (dataflow, sequence) in std::mem::take(&mut self.unsynced) {
                 (self.notify)(&dataflow, sequence);
@@ -252,6 +264,7 @@ impl Deriver {
     ) -> Result<u64, EngineError> {
         let stored = self.store.outbox().derived_next().as_u64();
         self.next = next;
+        self.withdrawals.note(&outcome.erased);
         let new: Vec<DerivedExport> =
             outcome.exports.into_iter().filter(|export| export.offset >= stored).collect();
         if !new.is_empty() {

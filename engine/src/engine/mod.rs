@@ -32,6 +32,7 @@ mod selection;
 mod shared;
 mod stored_backlog;
 mod tally;
+mod withdrawal;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -211,7 +212,11 @@ impl Engine {
                 let stored = self.store.outbox().next_sequence(&dataflow.id) - 1;
                 delivery.resume(&dataflow.id, stored);
             }
-            deriver.deliver_to(Box::new(move |id, sequence| delivery.notify(id, sequence)));
+            let withdrawing = Arc::clone(&delivery);
+            deriver.deliver_to(
+                Box::new(move |id, sequence| delivery.notify(id, sequence)),
+                Box::new(move |profiles| withdrawing.withdraw(profiles)),
+            );
         }
         self.thread("deriver", move || deriver.run(&job_queue))?;
         if self.mode != Mode::Inspect {

@@ -1,5 +1,6 @@
 //! Delivery's backlog, kept in the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use forebay_storage::{AttemptRow, DeadLetterRow, ExportRow, ProgressRow, StorageError, Store};
@@ -129,6 +130,33 @@ impl Backlog for StoredBacklog {
         self.store.dead_letters().remove(dataflow, sequence).map_err(failed)?;
         Ok(())
     }
+
+    fn withdraw(
+        &self,
+        dataflow: &str,
+        profiles: &BTreeSet<ProfileKey>,
+    ) -> Result<(), BacklogError> {
+        withdraw(&self.store, dataflow, profiles).map_err(failed)
+    }
+
+    fn withdrawn(&self, dataflow: &str, from: u64, through: u64) -> Vec<(u64, u64)> {
+        self.store.outbox().withdrawn(dataflow, from, through)
+    }
+}
+
+/// Withdraws the exports and dead letters of `profiles`. Only for who alone delivers `dataflow`, or if
+/// nobody does.
+pub(super) fn withdraw(
+    store: &Store,
+    dataflow: &str,
+    profiles: &BTreeSet<ProfileKey>,
+) -> Result<(), StorageError> {
+    let is_gone = |row: &ExportRow| {
+        profiles.contains(&ProfileKey { policy: row.policy, profile: row.profile })
+    };
+    store.outbox().withdraw(dataflow, &is_gone)?;
+    store.dead_letters().withdraw(dataflow, &is_gone)?;
+    Ok(())
 }
 
 /// Attempts kept with an export whose replays fail: the newest, and all of the last try.

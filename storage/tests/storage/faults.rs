@@ -40,7 +40,7 @@ fn script(store: &Store, done: &mut Acknowledged) -> Result<(), StorageError> {
         let next = log.append(&[records(&[b"a", b"b"])])?.plus(2);
         log.sync()?;
         done.entries = next.as_u64();
-        let rows = vec![ExportRow::default(); 2];
+        let rows = [1, 2].map(|profile| ExportRow { profile, ..ExportRow::default() }).to_vec();
         let flow = FlowExports { dataflow: "to".to_owned(), first_sequence: 2 * round + 1, rows };
         store.outbox().commit(&Derived { next, flows: vec![flow], lanes: Vec::new() })?;
         store.sync_state()?;
@@ -48,7 +48,8 @@ fn script(store: &Store, done: &mut Acknowledged) -> Result<(), StorageError> {
         store.dead_letters().put("to", round, &DeadLetterRow::default())?;
         let row = ProgressRow { watermark: round + 1, ..ProgressRow::default() };
         store.progress().write("to", &row)?;
-        store.outbox().withdraw("to", &[2 * round + 1])?;
+        store.outbox().withdraw("to", &|row| row.profile == 1)?;
+        store.dead_letters().withdraw("to", &|row| row.profile == 1)?;
         store.outbox().trim("to", 2 * round)?;
         store.meta().put("clock", &[1])?;
         store.sync_state()?;

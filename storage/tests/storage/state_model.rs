@@ -3,7 +3,7 @@
 //! After a crash the three must be what they were after one of the writes since the last sync: each
 //! write whole, and none without those before it, whichever of the three they went to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_storage::{
     AttemptRow, DeadLetterRow, Derived, ExportRow, FlowExports, LaneMark, Offset, ProgressRow,
@@ -25,6 +25,8 @@ enum Op {
     Progress(usize, ProgressRow),
     Bury(usize, u64, usize),
     Raise(usize, u64),
+    /// Withdraws dead letters.
+    Forgive(usize, Vec<u64>),
     Sync,
     Reopen,
     Crash,
@@ -36,7 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
     let rows = || (0..2u64, prop::collection::vec(length(), 0..12));
     let progress = (0..50u64, prop::collection::vec(50..90u64, 0..4), any::<i64>()).prop_map(
         |(w, done, ms)| {
-            let done: std::collections::BTreeSet<_> = done.into_iter().collect();
+            let done: BTreeSet<_> = done.into_iter().collect();
             let done = done.into_iter().map(|first| (2 * first, 2 * first)).collect();
             let attempts = vec![(w, 1, ms)];
             ProgressRow { watermark: w, done, last_starts_ms: vec![ms], attempts }
@@ -49,6 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (flow(), progress).prop_map(|(f, row)| Op::Progress(f, row)),
         3 => (flow(), 0..8u64, length()).prop_map(|(f, s, l)| Op::Bury(f, s, l)),
         2 => (flow(), 0..8u64).prop_map(|(f, s)| Op::Raise(f, s)),
+        1 => (flow(), prop::collection::vec(0..8u64, 0..6)).prop_map(|(f, s)| Op::Forgive(f, s)),
         2 => Just(Op::Sync),
         1 => Just(Op::Reopen),
         2 => Just(Op::Crash),
@@ -63,6 +66,7 @@ struct Model {
     lane: Option<u64>,
     sequences: [u64; 2],
     exports: ByFlow<ExportRow>,
+    withdrawn: BTreeSet<(String, u64)>,
     progress: BTreeMap<String, ProgressRow>,
     dead: ByFlow<DeadLetterRow>,
 }
@@ -103,13 +107,29 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
                 name == FLOWS[*flow] && sequence < below && !left.contains_key(sequence)
             };
             model.exports.retain(|key, _| !gone(key));
+            let left = withdrawn(store, FLOWS[*flow]);
+            model.withdrawn.retain(|key @ (name, sequence)| {
+                name != FLOWS[*flow] || sequence >= below || left.contains(key)
+            });
         }
         Op::Withdraw(flow, sequences) => {
-            store.outbox().withdraw(FLOWS[*flow], sequences).unwrap();
+            // `row` makes the offset of the sequence.
+            let is_gone = |row: &ExportRow| sequences.contains(&(row.offset / 7));
+            let count = store.outbox().withdraw(FLOWS[*flow], &is_gone).unwrap();
             let gone = |(name, sequence): &(String, u64)| {
                 name == FLOWS[*flow] && sequences.contains(sequence)
             };
+            let before = model.withdrawn.len() as u64;
+            model.withdrawn.extend(model.exports.keys().filter(|key| gone(key)).cloned());
+            assert_eq!(count, model.withdrawn.len() as u64 - before);
             model.exports.retain(|key, _| !gone(key));
+        }
+        Op::Forgive(flow, sequences) => {
+            let is_gone = |row: &ExportRow| sequences.contains(&(row.offset / 7));
+            let count = store.dead_letters().withdraw(FLOWS[*flow], &is_gone).unwrap();
+            let before = model.dead.len() as u64;
+            model.dead.retain(|(name, _), row| name != FLOWS[*flow] || !is_gone(&row.export));
+            assert_eq!(count, before - model.dead.len() as u64);
         }
         Op::Progress(flow, row) => {
             store.progress().write(FLOWS[*flow], row).unwrap();
@@ -152,6 +172,15 @@ fn read(store: &Store, flow: &str) -> BTreeMap<u64, ExportRow> {
     store.outbox().read(flow, 0, usize::MAX).unwrap().into_iter().collect()
 }
 
+fn withdrawn(store: &Store, flow: &str) -> BTreeSet<(String, u64)> {
+    let ranges = store.outbox().withdrawn(flow, 0, u64::MAX);
+    ranges
+        .into_iter()
+        .flat_map(|(first, last)| first..=last)
+        .map(|sequence| (flow.to_owned(), sequence))
+        .collect()
+}
+
 /// What the store says, in the form of the model.
 fn observe(store: &Store) -> Model {
     let mut seen = Model {
@@ -165,6 +194,7 @@ fn observe(store: &Store) -> Model {
         assert_eq!(rows.is_empty(), store.outbox().stored_bytes(flow) == 0, "{flow}");
         let named = rows.into_iter().map(|(sequence, row)| ((flow.to_owned(), sequence), row));
         seen.exports.extend(named);
+        seen.withdrawn.extend(withdrawn(store, flow));
         let count = seen.dead.len() as u64;
         let listed = store.dead_letters().list(Some(flow), None, usize::MAX).unwrap();
         seen.dead.extend(listed.into_iter().map(|(name, sequence, row)| ((name, sequence), row)));
@@ -259,6 +289,40 @@ fn exports_are_read_by_whole_chunks_and_trimmed_by_them() {
     assert!(after * 10 > before * 4 && after * 10 < before * 7, "{after} of {before} bytes");
     outbox.trim("to", 1_001).unwrap();
     assert_eq!((outbox.stored_bytes("to"), outbox.next_sequence("to")), (0, 1_001));
+}
+
+#[test]
+fn withdrawn_sequences_are_told_until_they_are_trimmed() {
+    let mut host = Host::new(StoreOptions::default());
+    let rows: Vec<_> = (1..=100).map(|sequence| row(sequence, 10_000)).collect();
+    let flow = FlowExports { dataflow: "to".to_owned(), first_sequence: 1, rows };
+    host.store().outbox().commit(&Derived { flows: vec![flow], ..Derived::default() }).unwrap();
+    let profiles = |gone: &[u64]| {
+        let gone = gone.to_vec();
+        move |row: &ExportRow| gone.contains(&row.profile)
+    };
+    assert_eq!(host.store().outbox().withdraw("to", &profiles(&[1, 2])).unwrap(), 40);
+    assert_eq!(host.store().outbox().withdraw("to", &profiles(&[2])).unwrap(), 0, "not again");
+    host.reopen();
+    let outbox = host.store().outbox();
+    // (from, through, ranges)
+    let cases: [(u64, u64, &[(u64, u64)]); 5] = [
+        (1, 12, &[(1, 2), (6, 7), (11, 12)]),
+        (2, 11, &[(2, 2), (6, 7), (11, 11)]),
+        (3, 5, &[]),
+        (97, 100, &[(97, 97)]),
+        (101, 200, &[]),
+    ];
+    for (from, through, expected) in cases {
+        assert_eq!(outbox.withdrawn("to", from, through), expected, "{from} to {through}");
+    }
+    assert_eq!(outbox.withdrawn("other", 1, 100), []);
+    outbox.trim("to", 52).unwrap();
+    // Sequences 56 and 57 stood in two chunks.
+    let left = [(51, 52), (56, 56), (57, 57)];
+    assert_eq!(outbox.withdrawn("to", 1, 60), left, "what reaches beyond stays");
+    outbox.trim("to", 101).unwrap();
+    assert_eq!(outbox.withdrawn("to", 1, 100), []);
 }
 
 #[test]

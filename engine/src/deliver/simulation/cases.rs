@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::backlog::{Backlog, ProfileKey, ProgressMark};
+use super::super::backlog::{Backlog, ProgressMark};
 use super::super::dispatcher::{Action, Dispatch, Dispatcher, Writing};
 use super::super::health::Role;
 use super::super::jitter::Jitter;
@@ -279,8 +279,7 @@ fn an_erased_profile_is_not_sent_again() {
     bench.add(&[1, 1, 2, 2, 3]);
     assert_eq!(bench.sends(), [1, 3, 5]);
     bench.end(3, status(500));
-    let erased = [1, 2].map(|profile| ProfileKey { policy: 0, profile });
-    bench.dispatcher.withdraw(&erased, Moment::default());
+    bench.erase(&[1, 2]);
     bench.end(1, status(500));
     bench.end(5, status(200));
     bench.ms = 100_000;
@@ -289,6 +288,39 @@ fn an_erased_profile_is_not_sent_again() {
     assert_eq!(bench.dispatcher.queue().len(), 0);
     bench.add(&[2]);
     assert_eq!(bench.sends(), [6], "a new profile starts anew");
+}
+
+#[test]
+fn an_erased_profile_has_no_dead_letters_and_none_is_replayed() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 2, 1]);
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.end(1, status(404));
+    bench.end(2, status(404));
+    assert_eq!(bench.sends(), [3]);
+    for (_, marked) in bench.backlog.stored().dead.values_mut() {
+        *marked = true;
+    }
+    bench.dispatcher.replay();
+    bench.erase(&[1]);
+    bench.end(3, status(404));
+    assert_eq!(bench.dead(), [2], "nor does the one that was in flight become one");
+    assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
+fn what_was_withdrawn_before_it_was_read_is_passed_over() {
+    let mut bench = Bench::new(destination());
+    bench.dispatcher.set_sending(Sending::Paused);
+    bench.add(&[1, 2, 1, 1]);
+    bench.erase(&[1]);
+    bench.dispatcher.set_sending(Sending::On);
+    assert_eq!(bench.sends(), [2]);
+    bench.end(2, status(200));
+    assert_eq!(bench.dispatcher.window().unread(), 0);
+    bench.restart(Writing::Stopping);
+    assert_eq!(bench.backlog.progress("flow").unwrap().watermark, 5, "nothing is left to do");
+    assert_eq!(bench.sends(), NONE);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod random;
 
 use std::time::Duration;
 
-use super::backlog::{Backlog, ProgressMark};
+use super::backlog::{Backlog, ProfileKey, ProgressMark};
 use super::dispatcher::{Action, Completion, Dispatcher, Writing};
 use super::health::Health;
 use super::jitter::Jitter;
@@ -105,6 +105,12 @@ impl Bench {
         let health = self.health.clone();
         self.dispatcher = Dispatcher::new(flow, health, Jitter::new(1), restored, tick);
         self.dispatcher.durable_through(durable);
+    }
+
+    fn erase(&mut self, profiles: &[u64]) {
+        let keys = profiles.iter().map(|&profile| ProfileKey { policy: 0, profile }).collect();
+        let now = self.tick().now;
+        self.dispatcher.withdraw(&keys, now, &self.backlog).unwrap();
     }
 
     fn dead(&self) -> Vec<u64> {

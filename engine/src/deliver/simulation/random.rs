@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::super::backlog::{Backlog, ProfileKey};
+use super::super::backlog::Backlog;
 use super::super::dispatcher::{Action, Writing};
 use super::super::memory;
 use super::super::outcome::Outcome;
@@ -121,9 +121,7 @@ fn apply(bench: &mut Bench, watch: &mut Watch, step: Step) {
         Step::Erase(profile) => {
             let of = |&(_, &p): &(&u64, &u64)| p == profile;
             let gone: Vec<u64> = watch.profiles.iter().filter(of).map(|(&s, _)| s).collect();
-            bench.backlog.stored().exports.retain(|sequence, _| !gone.contains(sequence));
-            let key = ProfileKey { policy: 0, profile };
-            bench.dispatcher.withdraw(&[key], bench.tick().now);
+            bench.erase(&[profile]);
             watch.erased.extend(gone);
         }
     }

@@ -1,0 +1,85 @@
+//! Withdrawing what erased profiles still have to be delivered (`SPEC.md` §3).
+//!
+//! A delete is in the log before anything follows from it, and the exports derived before it are
+//! stored and numbered before they are withdrawn, so that a number never depends on what came in one
+//! batch with a delete. In between a process may die. So a mark, kept as a lane is, says up to where
+//! the deletes of the log have been carried out; it is written after them, into the same database,
+//! which keeps its writes in order. A start replays the log, and carries out what lies behind the mark
+//! before anything is sent.
+//!
+//! Each dataflow's dispatcher withdraws its own, between two requests: it is the only one who reads,
+//! sends and buries exports of its dataflow, so nothing slips through between the backlog and what it
+//! has in memory. For a dataflow that has none it is done here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use forebay_storage::{Derived, LaneMark, Offset, Store};
+
+use super::stored_backlog;
+use crate::deliver::backlog::ProfileKey;
+use crate::error::EngineError;
+use crate::project::projection::Erased;
+
+/// Name of the mark: all deletes below that offset are carried out. No dataflow's lane is called so:
+/// their names have three parts.
+const DONE: &str = "withdrawn";
+
+/// Has the dispatchers withdraw; returns the dataflows whose dispatcher did.
+pub(super) type Withdraw = Box<dyn Fn(BTreeSet<ProfileKey>) -> BTreeSet<String> + Send>;
+
+/// Profiles erased since the last withdrawal.
+pub(super) struct Withdrawals {
+    store: Arc<Store>,
+    erased: BTreeSet<ProfileKey>,
+    withdraw: Withdraw,
+}
+
+impl Withdrawals {
+    /// Nothing to withdraw, and no dispatchers yet.
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store, erased: BTreeSet::new(), withdraw: Box::new(|_| BTreeSet::new()) }
+    }
+
+    /// From here on there are dispatchers.
+    pub(super) fn deliver_to(&mut self, withdraw: Withdraw) {
+        self.withdraw = withdraw;
+    }
+
+    /// Takes note of what was erased, less what an earlier run has carried out.
+    pub(super) fn note(&mut self, erased: &[Erased]) {
+        if erased.is_empty() {
+            return;
+        }
+        let done = self.store.outbox().lane(DONE).unwrap_or(0);
+        let new = erased.iter().filter(|erased| erased.offset >= done);
+        self.erased.extend(
+            new.map(|erased| ProfileKey {
+                policy: erased.policy,
+                profile: erased.profile.as_u64(),
+            }),
+        );
+    }
+
+    /// Whether there is something to withdraw.
+    pub(super) fn is_due(&self) -> bool {
+        !self.erased.is_empty()
+    }
+
+    /// Withdraws, once everything below `next` is derived and stored. Visible on return: nothing of
+    /// theirs is sent any more. Durable with the next sync of the state, which is the caller's.
+    pub(super) fn carry_out(&mut self, next: u64) -> Result<(), EngineError> {
+        let profiles = std::mem::take(&mut self.erased);
+        let done = (self.withdraw)(profiles.clone());
+        let outbox = self.store.outbox();
+        for dataflow in outbox.dataflows() {
+            if !done.contains(&dataflow) {
+                stored_backlog::withdraw(&self.store, &dataflow, &profiles)?;
+            }
+        }
+        let mark = LaneMark { lane: DONE.to_owned(), through: next };
+        let next = Offset::from_u64(next).max(outbox.derived_next());
+        outbox.commit(&Derived { next, flows: Vec::new(), lanes: vec![mark] })?;
+        Ok(())
+    }
+}
