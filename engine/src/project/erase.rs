@@ -4,6 +4,9 @@
 //! that goes count as named too, under any policy, until nothing is added: what one policy keeps apart
 //! another may hold together, and neither may keep what the other forgot.
 //!
+//! A policy that is not in effect, because it is configured later or no more, loses the profiles named
+//! as well, but adds nobody: what the others show must not depend on what is configured later.
+//!
 //! Erasing is a step like any other: it stands at its place in the log, and what comes before or
 //! after it in a batch does not depend on where the batch begins or ends. It goes by who owns which
 //! identity at that place, so an identity that nobody owns is not even looked at: the same delete,
@@ -19,6 +22,14 @@ use crate::identity::graph::Graph;
 use crate::identity::table::{IdentityId, IdentityTable};
 use crate::record::RecordRef;
 
+/// The graphs of all views, and which of their policies are in effect.
+pub struct Graphs<'a, 'g> {
+    /// By view.
+    pub graphs: &'a mut [&'g mut Graph],
+    /// By view.
+    pub in_effect: &'a [bool],
+}
+
 /// What one delete record removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Erasure {
@@ -26,7 +37,8 @@ pub struct Erasure {
     pub record: u32,
     /// The profiles, by view.
     pub profiles: Vec<ErasedProfile>,
-    /// Every identity that they had, ascending; known by these numbers no more.
+    /// Every identity that they had under the policies in effect, ascending; known by these numbers no
+    /// more.
     pub identities: Vec<IdentityId>,
 }
 
@@ -54,7 +66,7 @@ impl Erasure {
 pub fn erase(
     record: RecordRef<'_>,
     place: u32,
-    graphs: &mut [&mut Graph],
+    views: Graphs<'_, '_>,
     identities: &mut IdentityTable,
 ) -> Erasure {
     let mut erasure = Erasure { record: place, ..Erasure::default() };
@@ -64,11 +76,13 @@ pub fn erase(
         .filter_map(|named| identities.find(named.namespace, &named.id))
         .collect();
     while let Some(identity) = named.pop() {
-        for (view, graph) in graphs.iter_mut().enumerate() {
+        for (view, graph) in views.graphs.iter_mut().enumerate() {
             let Some(profile) = graph.owner(identity) else { continue };
             let removed = graph.remove(profile).expect("an owner is a profile");
-            named.extend_from_slice(&removed.identities);
-            erasure.identities.extend_from_slice(&removed.identities);
+            if views.in_effect[view] {
+                named.extend_from_slice(&removed.identities);
+                erasure.identities.extend_from_slice(&removed.identities);
+            }
             erasure.profiles.push(ErasedProfile { view, profile, absorbed: removed.absorbed });
         }
     }
@@ -96,6 +110,7 @@ mod tests {
         paths: PathTable,
         dedupe: Dedupe,
         graphs: [Graph; 2],
+        in_effect: [bool; 2],
         next: u64,
     }
 
@@ -106,6 +121,7 @@ mod tests {
                 paths: PathTable::default(),
                 dedupe: Dedupe::default(),
                 graphs: [IdentityGraph::Pdg, IdentityGraph::None].map(Graph::new),
+                in_effect: [true; 2],
                 next: 0,
             }
         }
@@ -120,6 +136,7 @@ mod tests {
                 dedupe: &mut self.dedupe,
                 catalog: &Catalog::default(),
                 graphs: vec![pdg, none],
+                in_effect: self.in_effect.to_vec(),
             };
             let time = BatchTime::Highest(Timestamp::EPOCH);
             let (routed, steps) = router.route(&batch, self.next, time);
@@ -187,6 +204,21 @@ mod tests {
             let told = known.route(records).pop().expect("there are steps");
             let last = format!("erased {}: ", records.len() - 1);
             assert_eq!(told.strip_prefix(&last).unwrap_or_default(), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_is_not_in_effect_adds_nobody() {
+        let records = ["a b", "b", "-a"];
+        // (in effect, erased)
+        let cases =
+            [([true, true], "p0 n0 n1"), ([false, true], "p0 n0"), ([true, false], "p0 n0 n1")];
+        for (in_effect, expected) in cases {
+            let mut known = Known { in_effect, ..Known::new() };
+            let told = known.route(&records).pop().expect("there are steps");
+            assert_eq!(told, format!("erased 2: {expected}"), "{in_effect:?}");
+            let stays = known.graphs[1].owner(known.identities.intern("n", "b")).is_some();
+            assert_eq!(stays, !expected.contains("n1"), "{in_effect:?}");
         }
     }
 

@@ -327,12 +327,16 @@ impl Projection {
         first_offset: u64,
         time: BatchTime,
     ) -> (Routed, Vec<Vec<RoutedStep>>) {
+        let policies = &self.known.catalog.definitions().merge_policies;
+        let is_in_effect = |view: &View| policies.iter().any(|policy| policy.id == view.policy.id);
+        let in_effect = self.views.iter().map(is_in_effect).collect();
         let mut router = Router {
             identities: &mut self.known.identities,
             paths: &mut self.known.paths,
             dedupe: &mut self.dedupe,
             catalog: &self.known.catalog,
             graphs: self.views.iter_mut().map(|view| &mut view.graph).collect(),
+            in_effect,
         };
         router.route(batch, first_offset, time)
     }

@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 
 use super::catalog::Catalog;
-use super::erase::{self, Erasure};
+use super::erase::{self, Erasure, Graphs};
 use crate::clock::{Timestamp, millis};
 use crate::identity::ProfileId;
 use crate::identity::dedupe::Dedupe;
@@ -92,6 +92,8 @@ pub struct Router<'a> {
     pub catalog: &'a Catalog,
     /// One graph a view; the first is the default policy's.
     pub graphs: Vec<&'a mut Graph>,
+    /// Whether the policy of each view is in effect.
+    pub in_effect: Vec<bool>,
 }
 
 impl Routed {
@@ -170,7 +172,8 @@ impl Router<'_> {
         routed: &mut Routed,
         steps: &mut [Vec<RoutedStep>],
     ) {
-        let erasure = erase::erase(record, place, &mut self.graphs, self.identities);
+        let views = Graphs { graphs: &mut self.graphs, in_effect: &self.in_effect };
+        let erasure = erase::erase(record, place, views, self.identities);
         for (view, steps) in steps.iter_mut().enumerate() {
             steps.extend(erasure.steps(view));
         }
