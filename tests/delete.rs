@@ -9,7 +9,7 @@ use forebay_storage::StoreOptions;
 use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, dataflow_with, rule};
 use forebay_tests::place::{feed, profile_line, view_line};
 use forebay_tests::record::ndjson;
-use forebay_tests::{Answer, Place, Receiver, Record};
+use forebay_tests::{Answer, Place, Receiver, Record, Request};
 
 const PAUSED: &str = "paused = true";
 
@@ -79,73 +79,68 @@ fn knowledge(engine: &Engine) -> Vec<String> {
     known
 }
 
+/// An export with its number, of a profile that wrote `n` in second `n`.
+fn line(number: &str, identities: &str, n: usize) -> String {
+    let audience = if number.starts_with('d') { "any" } else { "alone" };
+    format!("{number} {identities} | {audience}=realized@01T00:00:{n:02} | {{\"n\":{n}}}")
+}
+
+/// The same under both policies.
+fn sent(sequence: u64, customer: &str, n: usize) -> Vec<String> {
+    ["d", "s"]
+        .map(|flow| line(&format!("{flow}{sequence}"), &format!("crmid:{customer}"), n))
+        .into()
+}
+
 #[test]
 fn a_delete_takes_all_that_a_profile_had_and_what_follows_is_new() {
     // (what it shows, records, what is sent in the end)
-    let cases: Vec<(&str, Vec<Record>, Vec<&str>)> = vec![
+    let cases: Vec<(&str, Vec<Record>, Vec<String>)> = vec![
         (
             "one goes, another stays",
             vec![write("a", 1), write("b", 2), write("a", 3), delete("a")],
-            vec![
-                r#"d2 crmid:b | any=realized@01T00:00:02 | {"n":2}"#,
-                r#"s2 crmid:b | alone=realized@01T00:00:02 | {"n":2}"#,
-            ],
+            sent(2, "b", 2),
         ),
         (
             "a later record starts anew, with the next number",
             vec![write("a", 1), delete("a"), write("a", 5)],
-            vec![
-                r#"d2 crmid:a | any=realized@01T00:00:05 | {"n":5}"#,
-                r#"s2 crmid:a | alone=realized@01T00:00:05 | {"n":5}"#,
-            ],
+            sent(2, "a", 5),
         ),
         (
             "what it had absorbed goes with it",
             vec![write("a", 1), write("b", 2), write("c", 3), link(4), delete("b")],
-            vec![
-                r#"d3 crmid:c | any=realized@01T00:00:03 | {"n":3}"#,
-                r#"s3 crmid:c | alone=realized@01T00:00:03 | {"n":3}"#,
-            ],
+            sent(3, "c", 3),
         ),
         (
             "what one policy links, the other deletes too",
             vec![write("a", 1), write("x", 2).also("CRMID", "a"), write("b", 3), delete("a")],
-            vec![
-                r#"d3 crmid:b | any=realized@01T00:00:03 | {"n":3}"#,
-                r#"s3 crmid:b | alone=realized@01T00:00:03 | {"n":3}"#,
-            ],
+            sent(3, "b", 3),
         ),
         (
             "a delete names all its identities",
             vec![write("a", 1), write("b", 2), write("c", 3), delete("a").also("CRMID", "c")],
-            vec![
-                r#"d2 crmid:b | any=realized@01T00:00:02 | {"n":2}"#,
-                r#"s2 crmid:b | alone=realized@01T00:00:02 | {"n":2}"#,
-            ],
+            sent(2, "b", 2),
         ),
         (
             "one that names nobody does nothing",
             vec![delete("a"), write("b", 2), delete("a")],
-            vec![
-                r#"d1 crmid:b | any=realized@01T00:00:02 | {"n":2}"#,
-                r#"s1 crmid:b | alone=realized@01T00:00:02 | {"n":2}"#,
-            ],
-        ),
-        (
-            "who is new may be linked, and is seen later than the other",
-            vec![write("a", 1), write("b", 2), delete("a"), write("a", 3), link(4)],
-            vec![
-                r#"d2 crmid:b | any=realized@01T00:00:02 | {"n":2}"#,
-                r#"d3 crmid:a | any=realized@01T00:00:03 | {"n":3}"#,
-                r#"d4 crmid:b crmid:a | any=realized@01T00:00:03 | {"n":3}"#,
-                r#"s2 crmid:b | alone=realized@01T00:00:02 | {"n":2}"#,
-                r#"s3 crmid:a | alone=realized@01T00:00:03 | {"n":3}"#,
-            ],
+            sent(1, "b", 2),
         ),
         (
             "nobody is left",
             vec![write("a", 1), link(2), write("b", 3), delete("b"), delete("a")],
             vec![],
+        ),
+        (
+            "who is new may be linked, and is seen later than the other",
+            vec![write("a", 1), write("b", 2), delete("a"), write("a", 3), link(4)],
+            vec![
+                line("d2", "crmid:b", 2),
+                line("d3", "crmid:a", 3),
+                line("d4", "crmid:b crmid:a", 3),
+                line("s2", "crmid:b", 2),
+                line("s3", "crmid:a", 3),
+            ],
         ),
     ];
     for (name, records, expected) in cases {
@@ -222,7 +217,7 @@ fn dead_letters_go_and_are_not_replayed() {
     assert_eq!(left.iter().map(|letter| letter.sequence).collect::<Vec<_>>(), [4, 5]);
     engine.close().unwrap();
     let ran = place.run(&[]);
-    let mut replayed: Vec<u64> = ran.requests.iter().map(|request| request.sequence()).collect();
+    let mut replayed: Vec<u64> = ran.requests.iter().map(Request::sequence).collect();
     replayed.sort_unstable();
     assert_eq!(replayed, [4, 5]);
 }

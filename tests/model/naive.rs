@@ -106,8 +106,9 @@ impl Model {
             record.identities.iter().any(|identity| customer.identities().contains(identity))
         };
         if matches!(record.what, What::Erased) {
-            let erased = self.customers.extract_if(.., |customer| is_named(customer)).collect();
-            self.withdraw(erased);
+            let named = self.customers.extract_if(.., |customer| is_named(customer));
+            let erased: Vec<Customer> = named.collect();
+            self.withdraw(&erased);
             return;
         }
         if self.customers.iter().any(|c| is_named(c) && c.has_applied(record, self.now_ms)) {
@@ -180,7 +181,7 @@ impl Model {
     }
 
     /// A customer is erased with every record it ever had, under whatever name it was exported.
-    fn withdraw(&mut self, erased: Vec<Customer>) {
+    fn withdraw(&mut self, erased: &[Customer]) {
         let records: BTreeSet<usize> =
             erased.iter().flat_map(|c| c.applied.iter().map(|applied| applied.offset)).collect();
         for export in &mut self.exports {

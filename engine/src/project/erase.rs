@@ -66,7 +66,7 @@ impl Erasure {
 pub fn erase(
     record: RecordRef<'_>,
     place: u32,
-    views: Graphs<'_, '_>,
+    views: &mut Graphs<'_, '_>,
     identities: &mut IdentityTable,
 ) -> Erasure {
     let mut erasure = Erasure { record: place, ..Erasure::default() };
@@ -139,7 +139,7 @@ mod tests {
                 in_effect: self.in_effect.to_vec(),
             };
             let time = BatchTime::Highest(Timestamp::EPOCH);
-            let (routed, steps) = router.route(&batch, self.next, time);
+            let (found, steps) = router.route(&batch, self.next, time);
             let mut told = Vec::new();
             for (view, steps) in ["pdg", "none"].iter().zip(steps) {
                 let line = |step: RoutedStep| {
@@ -148,7 +148,7 @@ mod tests {
                 };
                 told.extend(steps.into_iter().map(line));
             }
-            for erasure in &routed.erasures {
+            for erasure in &found.erasures {
                 let at = self.next + u64::from(erasure.record);
                 told.push(format!("erased {at}: {}", profiles(erasure)));
             }
@@ -178,8 +178,9 @@ mod tests {
 
     fn profiles(erasure: &Erasure) -> String {
         let told = |erased: &ErasedProfile| {
-            let absorbed: String = erased.absorbed.iter().map(|id| format!("+{id}")).collect();
-            format!("{}{}{absorbed}", ["p", "n"][erased.view], erased.profile)
+            let numbers = [&[erased.profile][..], &erased.absorbed].concat();
+            let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            format!("{}{}", ["p", "n"][erased.view], numbers.join("+"))
         };
         erasure.profiles.iter().map(told).collect::<Vec<_>>().join(" ")
     }

@@ -172,8 +172,8 @@ impl Router<'_> {
         routed: &mut Routed,
         steps: &mut [Vec<RoutedStep>],
     ) {
-        let views = Graphs { graphs: &mut self.graphs, in_effect: &self.in_effect };
-        let erasure = erase::erase(record, place, views, self.identities);
+        let mut views = Graphs { graphs: &mut self.graphs, in_effect: &self.in_effect };
+        let erasure = erase::erase(record, place, &mut views, self.identities);
         for (view, steps) in steps.iter_mut().enumerate() {
             steps.extend(erasure.steps(view));
         }

@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn sequences_that_follow_each_other_are_one_range() {
         // (sequences, ranges)
-        let cases: [(&[u64], &[(u64, u64)]); 4] = [
+        type Ranges = &'static [(u64, u64)];
+        let cases: [(&[u64], Ranges); 4] = [
             (&[], &[]),
             (&[7], &[(7, 7)]),
             (&[1, 2, 3], &[(1, 3)]),

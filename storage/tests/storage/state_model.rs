@@ -58,6 +58,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+type Ranges = &'static [(u64, u64)];
+
 type ByFlow<T> = BTreeMap<(String, u64), T>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -306,7 +308,7 @@ fn withdrawn_sequences_are_told_until_they_are_trimmed() {
     host.reopen();
     let outbox = host.store().outbox();
     // (from, through, ranges)
-    let cases: [(u64, u64, &[(u64, u64)]); 5] = [
+    let cases: [(u64, u64, Ranges); 5] = [
         (1, 12, &[(1, 2), (6, 7), (11, 12)]),
         (2, 11, &[(2, 2), (6, 7), (11, 11)]),
         (3, 5, &[]),
