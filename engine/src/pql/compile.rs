@@ -48,6 +48,16 @@ impl Type {
     }
 }
 
+/// What may hold text.
+pub(super) const TEXTS: [Type; 3] = [Type::Text, Type::Data, Type::List];
+
+/// What may be a date or a time.
+const DATABLE: [Type; 3] = [Type::Time, Type::Data, Type::Text];
+
+/// What can be one side of a comparison: anything but events.
+const COMPARABLE: [Type; 6] =
+    [Type::Data, Type::Condition, Type::Number, Type::Text, Type::Time, Type::List];
+
 /// An operation and what it yields.
 pub(super) struct Typed {
     pub(super) op: Op,
@@ -91,10 +101,7 @@ impl Compiler<'_> {
     pub(super) fn condition(&mut self, expr: &Expr) -> Result<Op, PqlError> {
         match &expr.kind {
             ExprKind::If(three) => self.conditional(three),
-            ExprKind::Name(_) | ExprKind::Filter(..) => match self.as_events(expr) {
-                Some(events) => self.has_events(&events),
-                None => self.as_condition(expr),
-            },
+            ExprKind::Name(_) | ExprKind::Filter(..) | ExprKind::Member(..) => self.presence(expr),
             _ => self.as_condition(expr),
         }
     }
@@ -154,9 +161,11 @@ impl Compiler<'_> {
             ExprKind::Not(operand) => self.condition(operand).map(|op| Op::Not(Box::new(op))),
             ExprKind::And(all) => self.conditions(all).map(Op::And),
             ExprKind::Or(all) => self.conditions(all).map(Op::Or),
-            ExprKind::Compare(how, left, right) => self.comparison(*how, left, right),
-            ExprKind::Relate(relation, left, right) => self.relation(*relation, left, right),
-            ExprKind::Occurs(subject, when) => self.occurrence(subject, when),
+            ExprKind::Compare(how, left, right) => self.comparison(*how, (left, right), expr),
+            ExprKind::Relate(relation, left, right) => {
+                self.relation(*relation, (left, right), expr)
+            }
+            ExprKind::Occurs(subject, when) => self.occurrence(subject, when, expr),
             ExprKind::Quantified(quantifier, bindings) => {
                 self.quantified(*quantifier, bindings, expr)
             }
@@ -166,16 +175,40 @@ impl Compiler<'_> {
         }
     }
 
-    fn comparison(&mut self, how: Comparison, left: &Expr, right: &Expr) -> Result<Op, PqlError> {
-        let (left, right) = (self.comparable(left)?, self.comparable(right)?);
-        Ok(Op::Compare(how, Box::new(left), Box::new(right)))
+    fn comparison(
+        &mut self,
+        how: Comparison,
+        (left, right): (&Expr, &Expr),
+        whole: &Expr,
+    ) -> Result<Op, PqlError> {
+        let text = whole.to_string();
+        if self.is_across_events(right) && !self.is_across_events(left) {
+            return self.on_each(right, &[], &text, |compiler, subject| {
+                let left = compiler.comparable(left)?;
+                Ok(Op::Compare(how, Box::new(left), Box::new(subject)))
+            });
+        }
+        self.on_each(left, &COMPARABLE, &text, |compiler, subject| {
+            let right = compiler.comparable(right)?;
+            Ok(Op::Compare(how, Box::new(subject), Box::new(right)))
+        })
     }
 
-    fn occurrence(&mut self, subject: &Expr, when: &WhenExpr) -> Result<Op, PqlError> {
-        let subject = self.datable(subject)?;
-        let (when, mut anchors) = self.when(when)?;
-        anchors.insert(0, subject);
-        Ok(Op::Occurs(when, anchors))
+    fn is_across_events(&self, expr: &Expr) -> bool {
+        matches!(&expr.kind, ExprKind::Member(base, _) if self.as_events(base).is_some())
+    }
+
+    fn occurrence(
+        &mut self,
+        subject: &Expr,
+        when: &WhenExpr,
+        whole: &Expr,
+    ) -> Result<Op, PqlError> {
+        self.on_each(subject, &DATABLE, &whole.to_string(), |compiler, subject| {
+            let (when, mut anchors) = compiler.when(when)?;
+            anchors.insert(0, subject);
+            Ok(Op::Occurs(when, anchors))
+        })
     }
 
     fn list(&mut self, items: &[Expr]) -> Result<Typed, PqlError> {
@@ -203,14 +236,7 @@ impl Compiler<'_> {
 
     /// A value that is one side of a comparison.
     fn comparable(&mut self, expr: &Expr) -> Result<Op, PqlError> {
-        let found = self.value(expr)?;
-        if found.kind == Type::Events {
-            let help = "compare a number made of them, such as `xEvent[…].count()`, or one of \
-                        their paths";
-            let message = "events cannot be compared";
-            return Err(PqlError::new(expr.span.clone(), message).help(help));
-        }
-        Ok(found.op)
+        self.one_of(expr, &COMPARABLE)
     }
 
     /// A value that can stand in a list.
@@ -229,7 +255,7 @@ impl Compiler<'_> {
 
     /// A value that may be a date or a time.
     pub(super) fn datable(&mut self, expr: &Expr) -> Result<Op, PqlError> {
-        self.one_of(expr, &[Type::Time, Type::Data, Type::Text])
+        self.one_of(expr, &DATABLE)
     }
 
     /// A value of one of `kinds`, of which the first is the one to name.
@@ -238,25 +264,47 @@ impl Compiler<'_> {
         if kinds.contains(&found.kind) {
             return Ok(found.op);
         }
+        if found.kind == Type::Events && kinds == COMPARABLE {
+            let help = "compare a number made of them, such as `xEvent[…].count()`, or one of \
+                        their paths";
+            let message = "events cannot be compared";
+            return Err(PqlError::new(expr.span.clone(), message).help(help));
+        }
         let wanted = kinds.first().map_or("a value", |kind| kind.describe());
         let message = format!("expected {wanted}, found {}", found.kind.describe());
         Err(PqlError::new(expr.span.clone(), message))
     }
 
-    fn relation(&mut self, how: Relation, left: &Expr, right: &Expr) -> Result<Op, PqlError> {
-        let left_op = Box::new(self.comparable(left)?);
+    fn relation(
+        &mut self,
+        how: Relation,
+        (left, right): (&Expr, &Expr),
+        whole: &Expr,
+    ) -> Result<Op, PqlError> {
+        let kinds: &[Type] = if how == Relation::Like { &TEXTS } else { &COMPARABLE };
+        if matches!(how, Relation::SubsetOf | Relation::SupersetOf) {
+            // These are about all elements together.
+            let left = self.one_of(left, kinds)?;
+            return self.relation_to(how, left, right);
+        }
+        self.on_each(left, kinds, &whole.to_string(), |compiler, left| {
+            compiler.relation_to(how, left, right)
+        })
+    }
+
+    fn relation_to(&mut self, how: Relation, left: Op, right: &Expr) -> Result<Op, PqlError> {
         if how == Relation::Like {
-            let pattern = self.one_of(right, &[Type::Text, Type::Data])?;
-            return Ok(Op::Relate(how, left_op, Box::new(pattern)));
+            let pattern = self.one_of(right, &TEXTS)?;
+            return Ok(Op::Relate(how, Box::new(left), Box::new(pattern)));
         }
         let found = self.value(right)?;
-        let is_single = matches!(found.kind, Type::Condition | Type::Number | Type::Text);
-        if found.kind == Type::Events || (is_single && how != Relation::Includes) {
+        let is_list = matches!(found.kind, Type::List | Type::Data);
+        if found.kind == Type::Events || !(is_list || how == Relation::Includes) {
             let message = format!("`{how}` needs a list, found {}", found.kind.describe());
             let help = "a list is written `[\"a\", \"b\"]`";
             return Err(PqlError::new(right.span.clone(), message).help(help));
         }
-        Ok(Op::Relate(how, left_op, Box::new(found.op)))
+        Ok(Op::Relate(how, Box::new(left), Box::new(found.op)))
     }
 
     fn filter(&mut self, expr: &Expr, base: &Expr, test: &Expr) -> Result<Typed, PqlError> {

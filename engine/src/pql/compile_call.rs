@@ -3,7 +3,7 @@
 use regex::RegexBuilder;
 
 use super::ast::{DatePart, Expr, ExprKind, Name};
-use super::compile::{Bare, Compiler, Type, Typed, keys_of};
+use super::compile::{Bare, Compiler, TEXTS, Type, Typed, keys_of};
 use super::error::PqlError;
 use super::op::{Aggregate, LetterCase, Op, Pattern, TextRelation, TextTest};
 
@@ -35,6 +35,10 @@ const DATE_PARTS: [(&str, DatePart); 3] = [
     ("getDayOfMonth", DatePart::DayOfMonth),
 ];
 
+/// What may be there or not.
+const ANYTHING: [Type; 7] =
+    [Type::Data, Type::Condition, Type::Number, Type::Text, Type::Time, Type::List, Type::Events];
+
 impl Compiler<'_> {
     /// `base.name(arguments)`
     pub(super) fn call(
@@ -48,7 +52,7 @@ impl Compiler<'_> {
         }
         let called = name.text.as_str();
         if let Some((_, kind, wanted)) = TEXT_TESTS.iter().find(|(known, ..)| *known == called) {
-            return self.text_test((*kind, *wanted), (base, name), arguments);
+            return self.text_test((*kind, *wanted), (base, name), (arguments, whole));
         }
         if let Some((_, aggregate)) = AGGREGATES.iter().find(|(known, _)| *known == called) {
             return self.aggregate(*aggregate, (base, name), arguments);
@@ -66,7 +70,7 @@ impl Compiler<'_> {
                 let op = if is_null { Op::Not(Box::new(present)) } else { present };
                 Ok(Typed::new(op, Type::Condition))
             }
-            "matches" | "regexGroup" => self.pattern((base, name), arguments),
+            "matches" | "regexGroup" => self.pattern((base, name), (arguments, whole)),
             "count" | "distinct" => {
                 no_arguments(name, arguments)?;
                 self.counted(base, called)
@@ -80,22 +84,22 @@ impl Compiler<'_> {
         }
     }
 
-    fn presence(&mut self, base: &Expr) -> Result<Op, PqlError> {
+    pub(super) fn presence(&mut self, base: &Expr) -> Result<Op, PqlError> {
         let found = self.as_events(base);
         if let Some(events) = found {
             return self.has_events(&events);
         }
-        Ok(Op::Present(Box::new(self.value(base)?.op)))
+        self.on_each(base, &ANYTHING, &base.to_string(), |_, subject| {
+            Ok(Op::Present(Box::new(subject)))
+        })
     }
 
     fn text_test(
         &mut self,
         (kind, wanted): (TextRelation, bool),
         (base, name): (&Expr, &Name),
-        arguments: &[Expr],
+        (arguments, whole): (&[Expr], &Expr),
     ) -> Result<Typed, PqlError> {
-        let texts = [Type::Text, Type::Data, Type::List];
-        let subject = self.one_of(base, &texts)?;
         let (other, letter_case) = match arguments {
             [other] | [other, Expr { kind: ExprKind::Bool(true), .. }] => {
                 (other, LetterCase::Distinct)
@@ -107,23 +111,28 @@ impl Compiler<'_> {
             }
             _ => return Err(takes(name, "a string, and `true` or `false` for letter case")),
         };
-        let other = self.one_of(other, &texts)?;
         let test = TextTest { kind, letter_case, wanted };
-        let op = Op::Test(test, Box::new(subject), Box::new(other));
+        let op = self.on_each(base, &TEXTS, &whole.to_string(), |compiler, subject| {
+            let other = compiler.one_of(other, &TEXTS)?;
+            Ok(Op::Test(test, Box::new(subject), Box::new(other)))
+        })?;
         Ok(Typed::new(op, Type::Condition))
     }
 
     fn pattern(
         &mut self,
         (base, name): (&Expr, &Name),
-        arguments: &[Expr],
+        (arguments, whole): (&[Expr], &Expr),
     ) -> Result<Typed, PqlError> {
-        let subject = Box::new(self.one_of(base, &[Type::Text, Type::Data, Type::List])?);
         if name.text == "matches" {
             let [pattern] = exactly(name, arguments, "a regular expression")?;
-            let op = Op::Matches(compiled(pattern)?, subject);
+            let pattern = compiled(pattern)?;
+            let op = self.on_each(base, &TEXTS, &whole.to_string(), |_, subject| {
+                Ok(Op::Matches(pattern, Box::new(subject)))
+            })?;
             return Ok(Typed::new(op, Type::Condition));
         }
+        let subject = Box::new(self.one_of(base, &TEXTS)?);
         let [pattern, number] =
             exactly(name, arguments, "a regular expression and the number of a group")?;
         let pattern = compiled(pattern)?;
@@ -251,28 +260,37 @@ fn takes(name: &Name, what: &str) -> PqlError {
     PqlError::new(name.span.clone(), format!("`{}` takes {what}", name.text))
 }
 
-fn unknown(name: &Name) -> PqlError {
+/// Functions of other kinds.
+const OTHER_FUNCTIONS: [&str; 10] = [
+    "matches",
+    "regexGroup",
+    "isNull",
+    "isNotNull",
+    "count",
+    "distinct",
+    "exists",
+    "get",
+    "keys",
+    "values",
+];
+
+fn functions() -> impl Iterator<Item = &'static str> {
     let tests = TEXT_TESTS.iter().map(|(known, ..)| *known);
     let numbers = AGGREGATES.iter().map(|(known, _)| *known);
     let dates = DATE_PARTS.iter().map(|(known, _)| *known);
-    let rest = [
-        "matches",
-        "regexGroup",
-        "isNull",
-        "isNotNull",
-        "count",
-        "distinct",
-        "exists",
-        "get",
-        "keys",
-        "values",
-    ];
-    let mut all = tests.chain(numbers).chain(dates).chain(rest);
-    let meant = all.clone().find(|known| known.eq_ignore_ascii_case(&name.text));
+    tests.chain(numbers).chain(dates).chain(OTHER_FUNCTIONS)
+}
+
+/// Whether there is a function of that name.
+pub(super) fn is_function(name: &str) -> bool {
+    functions().any(|known| known == name)
+}
+
+fn unknown(name: &Name) -> PqlError {
+    let meant = functions().find(|known| known.eq_ignore_ascii_case(&name.text));
     let error = PqlError::new(name.span.clone(), format!("unknown function `{}`", name.text));
-    if let Some(meant) = meant {
-        return error.help(format!("it is written `{meant}`"));
+    match meant {
+        Some(meant) => error.help(format!("it is written `{meant}`")),
+        None => error.help(format!("there are {}", functions().collect::<Vec<_>>().join(", "))),
     }
-    let first = all.next().unwrap_or_default();
-    error.help(all.fold(format!("there are {first}"), |list, known| list + ", " + known))
 }

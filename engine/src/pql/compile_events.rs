@@ -1,23 +1,24 @@
 //! What is asked of events, taken apart into event queries.
 //!
 //! Conditions on events are split at their `and`s. Those that need nothing but the event make the
-//! query's filter, those of the form `timestamp occurs …` its windows. If anything is left (a
-//! profile's attribute, the clock in an odd place), the query keeps the events themselves, and the
-//! whole condition is evaluated on them.
+//! query's filter, those that need windows on the timestamp besides its gate. If anything is left (a
+//! profile's attribute, the clock in an odd place), the query keeps the events themselves, as long as
+//! its gate can open, and what is left is evaluated on them.
 
 use super::ast::{Binding, Comparison, Expr, ExprKind, Quantifier, Step};
-use super::compile::Compiler;
+use super::compile::{Compiler, Type, keys_of};
 use super::error::PqlError;
-use super::marks::STEPS_MAX;
+use super::gate::{Flags, Gate};
 use super::op::{Aggregate, Keys, Op};
 use super::query::{ChainStep, EventQuery, QueryId, QueryKind};
-use super::window::When;
 
 /// A condition on events, split. Frames of `filter` are counted from the event.
+#[derive(Default)]
 struct Split {
     filter: Vec<Op>,
-    windows: Vec<When>,
-    /// What needs more than the event and the clock.
+    gates: Vec<Gate>,
+    flags: Flags,
+    /// What needs more than the event and windows on its timestamp.
     rest: Vec<Op>,
 }
 
@@ -57,9 +58,9 @@ impl Compiler<'_> {
     }
 
     fn kept_events(&mut self, conditions: Vec<Op>, text: &str) -> Op {
-        let split = self.split(conditions);
-        let id = self.query((split.filter, split.windows), QueryKind::Events, text);
-        filtered(Op::Events(id), split.rest)
+        let mut split = self.split(conditions);
+        let rest = std::mem::take(&mut split.rest);
+        filtered(Op::Events(self.query(split, QueryKind::Events, text)), rest)
     }
 
     /// Whether there is such an event.
@@ -77,12 +78,13 @@ impl Compiler<'_> {
     }
 
     fn counted_events(&mut self, conditions: Vec<Op>, text: &str) -> Op {
-        let split = self.split(conditions);
+        let mut split = self.split(conditions);
         if split.rest.is_empty() {
-            return Op::Query(self.query((split.filter, split.windows), QueryKind::Count, text));
+            return Op::Query(self.query(split, QueryKind::Count, text));
         }
-        let id = self.query((split.filter, split.windows), QueryKind::Events, text);
-        Op::Count(Box::new(filtered(Op::Events(id), split.rest)))
+        let rest = std::mem::take(&mut split.rest);
+        let id = self.query(split, QueryKind::Events, text);
+        Op::Count(Box::new(filtered(Op::Events(id), rest)))
     }
 
     /// Something made of the numbers at `keys` of such events.
@@ -94,14 +96,42 @@ impl Compiler<'_> {
     ) -> Result<Op, PqlError> {
         let conditions = self.event_conditions(filters)?;
         let text = text_of(filters);
-        let split = self.split(conditions);
-        let parts = (split.filter, split.windows);
+        let mut split = self.split(conditions);
         if split.rest.is_empty() {
             let kind = QueryKind::Numbers(aggregate, keys);
-            return Ok(Op::Query(self.query(parts, kind, &text)));
+            return Ok(Op::Query(self.query(split, kind, &text)));
         }
-        let id = self.query(parts, QueryKind::Events, &text);
-        Ok(Op::Aggregate(aggregate, Box::new(filtered(Op::Events(id), split.rest)), keys))
+        let rest = std::mem::take(&mut split.rest);
+        let id = self.query(split, QueryKind::Events, &text);
+        Ok(Op::Aggregate(aggregate, Box::new(filtered(Op::Events(id), rest)), keys))
+    }
+
+    /// A condition on `subject`, made by `make`. On a path across events, such as
+    /// `xEvent.eventType`, it holds if it holds for any event, and is asked of each event alone.
+    /// Other subjects are of one of `kinds`.
+    pub(super) fn on_each(
+        &mut self,
+        subject: &Expr,
+        kinds: &[Type],
+        text: &str,
+        make: impl FnOnce(&mut Self, Op) -> Result<Op, PqlError>,
+    ) -> Result<Op, PqlError> {
+        let across = match &subject.kind {
+            ExprKind::Member(base, names) => self.as_events(base).map(|events| (events, names)),
+            _ => None,
+        };
+        let Some((events, names)) = across else {
+            let subject = self.one_of(subject, kinds)?;
+            return make(self, subject);
+        };
+        let mut conditions = self.event_conditions(&events)?;
+        let element = Op::Frame(self.depth, keys_of(names));
+        // What stands beside the subject is no part of the event, but is evaluated within.
+        self.depth += 1;
+        let condition = make(self, element);
+        self.depth -= 1;
+        conditions.push(condition?);
+        Ok(compared_to_zero(Comparison::Greater, self.counted_events(conditions, text)))
     }
 
     /// `exists E from xEvent[…] where …`, and `forall` as the absence of the opposite.
@@ -131,29 +161,49 @@ impl Compiler<'_> {
 
     /// `chain(xEvent, timestamp, […])`
     pub(super) fn chain(&mut self, steps: &[Step], whole: &Expr) -> Result<Op, PqlError> {
-        if steps.len() > STEPS_MAX {
-            let message = format!("a chain has at most {STEPS_MAX} steps, not {}", steps.len());
-            return Err(PqlError::new(whole.span.clone(), message));
-        }
         self.chain_steps = self.chain_steps.max(steps.len());
         let mut conditions = Vec::with_capacity(steps.len());
         for step in steps {
             conditions.push((self.step_conditions(step)?, step.count));
         }
-        let base = self.depth;
-        let is_plain = |op: &Op| is_window(op, base) || is_static(op, base);
         let text = whole.to_string();
-        if conditions.iter().all(|(all, _)| all.iter().all(is_plain)) {
-            let steps = conditions.into_iter().map(|(all, count)| {
-                let split = self.split(all);
-                ChainStep { filter: Op::all(split.filter), windows: split.windows, count }
-            });
-            let kind = QueryKind::Chain(steps.collect());
-            return Ok(Op::Query(self.query((Vec::new(), Vec::new()), kind, &text)));
+        let mut flags = Flags { first: steps.len(), ..Flags::default() };
+        let mut planned = Vec::with_capacity(steps.len());
+        for (all, count) in &conditions {
+            let split = self.split_with(all.clone(), flags);
+            flags = split.flags;
+            let step = ChainStep {
+                filter: Op::all(split.filter),
+                gate: Gate::all(split.gates),
+                count: *count,
+            };
+            planned.push((step, split.rest.is_empty()));
         }
+        if planned.iter().all(|(_, is_whole)| *is_whole) {
+            let kind = QueryKind::Chain(planned.into_iter().map(|(step, _)| step).collect());
+            let split = Split { flags, ..Split::default() };
+            return Ok(Op::Query(self.query(split, kind, &text)));
+        }
+        let id = self.events_of_steps(&conditions, &text);
         let steps = conditions.into_iter().map(|(all, count)| (Op::all(all), count)).collect();
-        let id = self.query((Vec::new(), Vec::new()), QueryKind::Events, &text);
         Ok(Op::Chain(id, steps))
+    }
+
+    /// The events that can match a step of a chain, kept for a chain that needs more than them.
+    fn events_of_steps(&mut self, steps: &[(Vec<Op>, i64)], text: &str) -> QueryId {
+        let mut union = Split::default();
+        let (mut filters, mut gates) = (Vec::new(), Vec::new());
+        for (all, _) in steps {
+            let split = self.split_with(all.clone(), union.flags);
+            union.flags = split.flags;
+            filters.push(Op::all(split.filter));
+            gates.push(Gate::all(split.gates));
+        }
+        union.filter.push(Op::Or(filters));
+        if !gates.iter().any(Gate::is_open) {
+            union.gates.push(Gate::Any(gates));
+        }
+        self.query(union, QueryKind::Events, text)
     }
 
     fn step_conditions(&mut self, step: &Step) -> Result<Vec<Op>, PqlError> {
@@ -174,16 +224,20 @@ impl Compiler<'_> {
 
     /// Sorts conditions on the event in the next frame.
     fn split(&self, conditions: Vec<Op>) -> Split {
+        self.split_with(conditions, Flags::default())
+    }
+
+    fn split_with(&self, conditions: Vec<Op>, flags: Flags) -> Split {
         let base = self.depth;
-        let mut split = Split { filter: Vec::new(), windows: Vec::new(), rest: Vec::new() };
+        let mut split = Split { flags, ..Split::default() };
         for mut condition in conditions {
-            if is_static(&condition, base) {
+            if condition.is_static(base) {
                 condition.lower_frames(base);
                 split.filter.push(condition);
-            } else if is_window(&condition, base) {
-                if let Op::Occurs(when, _) = condition {
-                    split.windows.push(when);
-                }
+            } else if let Some(gate) = split.flags.gate(&condition, base) {
+                let Flags { first, ops } = &split.flags;
+                split.filter.extend(gate.possible(ops, *first));
+                split.gates.push(gate);
             } else {
                 split.rest.push(condition);
             }
@@ -191,17 +245,14 @@ impl Compiler<'_> {
         split
     }
 
-    fn query(
-        &mut self,
-        (filter, windows): (Vec<Op>, Vec<When>),
-        kind: QueryKind,
-        text: &str,
-    ) -> QueryId {
-        let filter = Op::all(filter);
-        let key = format!("{kind:?} of {filter:?} when {windows:?}");
+    fn query(&mut self, split: Split, kind: QueryKind, text: &str) -> QueryId {
+        let filter = Op::all(split.filter);
+        let gate = Gate::all(split.gates);
+        let flags = split.flags.ops;
+        let key = format!("{kind:?} of {filter:?} when {gate:?} with {flags:?}");
         let zone = self.zone().clone();
         let text = text.to_owned();
-        let mut query = EventQuery { key, text, filter, windows, kind, zone };
+        let mut query = EventQuery { key, text, filter, gate, flags, kind, zone };
         if query.is_calendar() {
             query.key += " in ";
             query.key += query.zone.iana_name().unwrap_or("a fixed offset");
@@ -219,19 +270,6 @@ fn filtered(events: Op, rest: Vec<Op>) -> Op {
 
 fn compared_to_zero(how: Comparison, count: Op) -> Op {
     Op::Compare(how, Box::new(count), Box::new(Op::Number(0.0)))
-}
-
-/// Whether a condition needs nothing but the event in frame `base`.
-fn is_static(op: &Op, base: usize) -> bool {
-    let needs = op.needs(base);
-    !needs.outside && !needs.clock
-}
-
-/// Whether a condition is a window on the event's timestamp.
-fn is_window(op: &Op, base: usize) -> bool {
-    let Op::Occurs(_, operands) = op else { return false };
-    let [Op::Frame(frame, keys)] = operands.as_slice() else { return false };
-    *frame == base && keys.len() == 1 && &*keys[0] == "timestamp"
 }
 
 fn text_of(filters: &[&Expr]) -> String {

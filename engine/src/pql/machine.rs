@@ -321,28 +321,37 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
 
     fn occurs(&mut self, when: &When, operands: &'a [Op]) -> bool {
         let Some((subject, anchors)) = operands.split_first() else { return false };
-        let zone = self.now.zone;
-        let bound;
-        let when = if anchors.is_empty() {
-            when
-        } else {
-            let values: Vec<_> =
-                anchors.iter().map(|op| first_time(&self.value(op), zone)).collect();
-            let Some(found) = when.bind(&values) else { return false };
-            bound = found;
-            &bound
-        };
+        let windows = self.bound(when, anchors);
         let subject = self.value(subject);
         let mut next = Timestamp::MAX;
         let now = self.now;
         let holds = subject.any(&mut |datum| {
-            let Some(ts) = datum.time(zone) else { return false };
-            let truth = when.truth(ts, now);
-            next = next.min(truth.changes_at);
-            truth.holds
+            let Some(ts) = datum.time(now.zone) else { return false };
+            windows.iter().any(|when| {
+                let truth = when.truth(ts, now);
+                next = next.min(truth.changes_at);
+                truth.holds
+            })
         });
         self.changes(next);
         holds
+    }
+
+    /// The window for each time that its anchor leads to; none if one that it needs is missing.
+    fn bound<'w>(&mut self, when: &'w When, anchors: &'a [Op]) -> SmallVec<[Cow<'w, When>; 1]> {
+        let times: SmallVec<[Vec<Timestamp>; 2]> =
+            anchors.iter().map(|anchor| all_times(&self.value(anchor), self.now.zone)).collect();
+        match times.as_slice() {
+            [] => SmallVec::from_iter([Cow::Borrowed(when)]),
+            [times] => times.iter().map(|at| Cow::Owned(when.bind(&[*at]))).collect(),
+            // Only `between` has more: from the first to the last is what holds for any two.
+            [from, to, ..] => match (from.iter().min(), to.iter().max()) {
+                (Some(from), Some(to)) => {
+                    SmallVec::from_iter([Cow::Owned(when.bind(&[*from, *to]))])
+                }
+                _ => SmallVec::new(),
+            },
+        }
     }
 
     fn arithmetic(&mut self, first: &'a Op, rest: &'a [(Operator, Op)]) -> Datum<'a> {
@@ -403,7 +412,7 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
         let mut events = Vec::with_capacity(kept.len());
         for event in kept {
             let timestamp = Timestamp::from_millis(event.timestamp);
-            let truth = query.truth(timestamp, self.now.at);
+            let truth = query.truth((event.timestamp, event.flags), self.now.at);
             self.changes(truth.changes_at);
             if !truth.holds {
                 continue;
@@ -438,11 +447,11 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
     }
 }
 
-fn first_time(datum: &Datum<'_>, zone: &TimeZone) -> Option<Timestamp> {
-    let mut found = None;
+fn all_times(datum: &Datum<'_>, zone: &TimeZone) -> Vec<Timestamp> {
+    let mut found = Vec::new();
     datum.any(&mut |element| {
-        found = element.time(zone);
-        found.is_some()
+        found.extend(element.time(zone));
+        false
     });
     found
 }
@@ -461,7 +470,6 @@ fn group<'a>(pattern: &regex::Regex, number: usize, subject: &Datum<'a>) -> Datu
 }
 
 fn related(relation: Relation, left: &Datum<'_>, right: &Datum<'_>, zone: &TimeZone) -> bool {
-    // An empty list literal does not exist, and an empty filter's result is not present.
     let both = !matches!(left, Datum::Missing) && !matches!(right, Datum::Missing);
     if !both {
         return false;

@@ -7,11 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
-use super::query::{ChainStep, EventQuery, all_hold};
+use super::query::ChainStep;
 use super::window::{Now, Truth};
-
-/// Most steps of a chain: one bit each.
-pub(super) const STEPS_MAX: usize = 32;
 
 /// An event that matches at least one step of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,14 +17,8 @@ pub struct Mark {
     pub timestamp: i64,
     /// Its place in the log.
     pub offset: u64,
-    /// The steps it matches, windows aside: bit i for step i.
-    pub steps: u32,
-}
-
-impl EventQuery {
-    pub(super) fn now(&self, at: Timestamp) -> Now<'_> {
-        Now { at, zone: &self.zone }
-    }
+    /// The steps it matches, their gates aside (bit i for step i), and the flags after them.
+    pub matched: u64,
 }
 
 /// Whether the steps follow each other, and when the clock may change that.
@@ -37,10 +28,10 @@ pub(super) fn chain_truth(marks: &[Mark], steps: &[ChainStep], now: Now<'_>) -> 
     let mut matched = 0;
     for mark in marks {
         // A later step's window matters too: it may open only after the clock has moved.
-        if mark.steps >> step & 1 == 0 {
+        if mark.matched >> step & 1 == 0 {
             continue;
         }
-        let truth = all_hold(&steps[step].windows, Timestamp::from_millis(mark.timestamp), now);
+        let truth = steps[step].truth(mark, now);
         changes_at = changes_at.min(truth.changes_at);
         if !truth.holds {
             continue;
@@ -57,33 +48,56 @@ pub(super) fn chain_truth(marks: &[Mark], steps: &[ChainStep], now: Now<'_>) -> 
     Truth { holds: false, changes_at }
 }
 
-/// Drops what can make no difference at `now` or later.
+impl ChainStep {
+    fn truth(&self, mark: &Mark, now: Now<'_>) -> Truth {
+        self.gate.truth((Timestamp::from_millis(mark.timestamp), mark.matched), now)
+    }
+}
+
+/// Drops what can make no difference at `now` or later, whatever events are still to come, late ones
+/// and those of other profiles included.
 pub(super) fn trim_marks(marks: &mut Vec<Mark>, steps: &[ChainStep], now: Now<'_>) {
     for mark in marks.iter_mut() {
         for (index, step) in steps.iter().enumerate() {
-            let at = Timestamp::from_millis(mark.timestamp);
-            if !step.windows.is_empty() && all_hold(&step.windows, at, now).is_over() {
-                mark.steps &= !(1 << index);
+            if !step.gate.is_open() && step.truth(mark, now).is_over() {
+                mark.matched &= !(1 << index);
             }
         }
     }
-    keep_first(marks, steps.first(), 1);
-    marks.reverse();
-    keep_first(marks, steps.last(), 1 << (steps.len() - 1));
-    marks.reverse();
-    marks.retain(|mark| mark.steps != 0);
+    let steps: Vec<(u64, &ChainStep)> =
+        steps.iter().enumerate().map(|(index, step)| (1 << index, step)).collect();
+    keep_first(&mut marks.iter_mut().collect::<Vec<_>>(), steps.iter().copied());
+    keep_first(&mut marks.iter_mut().rev().collect::<Vec<_>>(), steps.iter().rev().copied());
+    let any_step = steps.iter().fold(0, |all, (bit, _)| all | bit);
+    marks.retain(|mark| mark.matched & any_step != 0);
 }
 
-/// Of an end step without windows only so many matches can make a difference: of the first step the
-/// earliest, of the last step the latest.
-fn keep_first(marks: &mut [Mark], step: Option<&ChainStep>, bit: u32) {
-    let Some(step) = step.filter(|step| step.windows.is_empty()) else { return };
-    let mut left = step.count;
-    for mark in marks.iter_mut().filter(|mark| mark.steps & bit != 0) {
-        if left > 0 {
-            left -= 1;
-        } else {
-            mark.steps &= !bit;
+/// Of a row of steps without windows, only the matches matter that stand before the step before is
+/// complete, and so many after it as the step counts: an event that is still to come can complete a
+/// step earlier, never later, and so leaves more of the first matches to the next step, and no use
+/// for the others. The same holds backwards, from the last step on.
+fn keep_first<'s>(marks: &mut [&mut Mark], steps: impl Iterator<Item = (u64, &'s ChainStep)>) {
+    let mut from = 0;
+    for (bit, step) in steps {
+        if !step.gate.is_open() {
+            return;
         }
+        let mut left = step.count;
+        let mut completed = None;
+        for (at, mark) in marks.iter_mut().enumerate().skip(from) {
+            if mark.matched & bit == 0 {
+                continue;
+            }
+            if left == 0 {
+                mark.matched &= !bit;
+                continue;
+            }
+            left -= 1;
+            if left == 0 {
+                completed = Some(at + 1);
+            }
+        }
+        let Some(next) = completed else { return };
+        from = next;
     }
 }

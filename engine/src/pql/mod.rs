@@ -23,9 +23,11 @@ mod compile;
 mod compile_call;
 mod compile_events;
 mod datum;
+mod description;
 mod error;
 mod event_filter;
 mod facts;
+mod gate;
 mod lexer;
 mod machine;
 mod marks;
@@ -40,6 +42,10 @@ mod state;
 mod sum;
 mod window;
 
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod grammar_tests;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

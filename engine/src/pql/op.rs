@@ -181,8 +181,9 @@ impl Op {
                 needs.calendar |= when.is_calendar() || !operands.iter().all(Self::is_time);
             }
             Self::Part(..) | Self::Time(_) => needs.calendar = true,
-            Self::Compare(_, left, right) => {
-                needs.calendar |= left.is_time() != right.is_time();
+            Self::Compare(_, left, right) | Self::Relate(_, left, right) => {
+                let both = left.is_time() && right.is_time();
+                needs.calendar |= !both && (left.may_be_time() || right.may_be_time());
             }
             _ => {}
         });
@@ -191,11 +192,34 @@ impl Op {
 
     /// Whether this is surely a time, if it is anything.
     fn is_time(&self) -> bool {
-        match self {
-            Self::Frame(_, keys) => keys.last().is_some_and(|key| &**key == "timestamp"),
-            Self::Time(_) | Self::Membership(_, Standing::Since) => true,
-            _ => false,
-        }
+        matches!(self, Self::Time(_) | Self::Membership(_, Standing::Since))
+    }
+
+    /// Whether this may be a time: an event's timestamp, say.
+    fn may_be_time(&self) -> bool {
+        let is_timestamp = |keys: &Keys| keys.last().is_some_and(|key| &**key == "timestamp");
+        let mut found = false;
+        self.visit(&mut |op| {
+            found |= op.is_time()
+                || match op {
+                    Self::Frame(_, keys) | Self::Member(_, keys) => is_timestamp(keys),
+                    _ => false,
+                };
+        });
+        found
+    }
+
+    /// Whether this condition needs nothing but the event in frame `base`.
+    pub(super) fn is_static(&self, base: usize) -> bool {
+        let needs = self.needs(base);
+        !needs.outside && !needs.clock
+    }
+
+    /// Whether this is a window on the timestamp of the event in frame `base`, and on nothing else.
+    pub(super) fn is_window(&self, base: usize) -> bool {
+        let Self::Occurs(_, operands) = self else { return false };
+        let [Self::Frame(frame, keys)] = operands.as_slice() else { return false };
+        *frame == base && keys.len() == 1 && &*keys[0] == "timestamp"
     }
 
     /// Renumbers the frames so that frame `base` becomes the outermost.

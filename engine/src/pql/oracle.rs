@@ -10,8 +10,8 @@ use jiff::{Span, ToSpan};
 use serde_json::Value as Json;
 
 use super::ast::{
-    Binding, CalendarDay, Comparison, DatePart, Direction, Expr, ExprKind, Name, Quantifier,
-    Relation, Step, TimeExpr, Unit, WhenExpr,
+    Binding, CalendarDay, Comparison, DatePart, Direction, Expr, ExprKind, Name, Operator,
+    Quantifier, Relation, Step, TimeExpr, Unit, WhenExpr,
 };
 
 /// A profile as lists.
@@ -21,6 +21,10 @@ pub(super) struct Oracle<'o> {
     pub(super) events: &'o [(i64, Json)],
     pub(super) now: i64,
     pub(super) zone: &'o TimeZone,
+    /// (namespace in lower case, id)
+    pub(super) identities: &'o [(String, String)],
+    /// (audience, whether realized)
+    pub(super) memberships: &'o [(String, bool)],
 }
 
 #[derive(Clone, Debug)]
@@ -54,17 +58,20 @@ impl Oracle<'_> {
             ExprKind::Not(e) => !self.test(e, names),
             ExprKind::Compare(how, a, b) => {
                 let (a, b) = (self.list(a, names), self.list(b, names));
-                a.iter().any(|a| b.iter().any(|b| compares(*how, a, b)))
+                a.iter().any(|a| b.iter().any(|b| self.compares(*how, a, b)))
             }
-            ExprKind::Relate(Relation::In, a, b) => {
-                let (a, b) = (self.list(a, names), self.list(b, names));
-                a.iter().any(|a| b.iter().any(|b| compares(Comparison::Equal, a, b)))
+            ExprKind::Relate(relation, a, b) => {
+                let (a, b) = (self.value(a, names), self.value(b, names));
+                related(*relation, a, b)
             }
-            ExprKind::Occurs(subject, when) => {
-                self.list(subject, names).iter().any(|ts| match ts {
-                    Value::Time(ts) => self.occurs(*ts, when, names),
-                    _ => false,
-                })
+            ExprKind::Occurs(subject, when) => self
+                .list(subject, names)
+                .iter()
+                .any(|ts| self.time_of(ts).is_some_and(|ts| self.occurs(ts, when, names))),
+            ExprKind::InSegment(id) => self.memberships.contains(&(id.text.clone(), true)),
+            ExprKind::If(three) => {
+                let chosen = if self.test(&three[0], names) { &three[1] } else { &three[2] };
+                self.test(chosen, names)
             }
             ExprKind::Quantified(quantifier, bindings) => {
                 self.quantified(*quantifier, bindings, names)
@@ -128,6 +135,14 @@ impl Oracle<'_> {
                 Value::List(items.iter().map(|item| self.value(item, names)).collect())
             }
             ExprKind::Name(name) => self.name(name, names),
+            ExprKind::Date(CalendarDay { year, month, day }) => {
+                Value::Time(self.midnight(Date::new(*year, *month, *day).expect("checked")))
+            }
+            ExprKind::If(three) => {
+                let chosen = if self.test(&three[0], names) { &three[1] } else { &three[2] };
+                self.value(chosen, names)
+            }
+            ExprKind::Arithmetic(first, rest) => self.arithmetic(first, rest, names),
             ExprKind::Member(base, members) => descend(self.value(base, names), members),
             ExprKind::Filter(base, test) => {
                 let kept = self.list(base, names).into_iter().filter(|element| {
@@ -149,6 +164,81 @@ impl Oracle<'_> {
         }
     }
 
+    fn arithmetic(&self, first: &Expr, rest: &[(Operator, Expr)], names: &Names) -> Value {
+        let mut result = self.value(first, names);
+        for (operator, operand) in rest {
+            result = match (result, self.value(operand, names)) {
+                (Value::Number(a), Value::Number(b)) => match operator {
+                    Operator::Add => Value::Number(a + b),
+                    Operator::Subtract => Value::Number(a - b),
+                    Operator::Multiply => Value::Number(a * b),
+                    Operator::Divide | Operator::Remainder if b == 0.0 => Value::None,
+                    Operator::Divide => Value::Number(a / b),
+                    Operator::Remainder => Value::Number(a - b * (a / b).trunc()),
+                },
+                _ => Value::None,
+            };
+        }
+        match result {
+            Value::Number(_) => result,
+            _ => Value::None,
+        }
+    }
+
+    /// The instant that a value is, or that its text names.
+    fn time_of(&self, value: &Value) -> Option<i64> {
+        match value {
+            Value::Time(at) => Some(*at),
+            Value::Text(text) if text.len() == 10 => Some(self.midnight(text.parse().ok()?)),
+            Value::Text(text) => Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()),
+            _ => None,
+        }
+    }
+
+    /// Texts are times where the other side is one.
+    fn compares(&self, how: Comparison, a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Time(_), Value::Text(_)) | (Value::Text(_), Value::Time(_)) => {
+                match (self.time_of(a), self.time_of(b)) {
+                    (Some(a), Some(b)) => compares(how, &Value::Time(a), &Value::Time(b)),
+                    _ => false,
+                }
+            }
+            _ => compares(how, a, b),
+        }
+    }
+
+    /// `identityMap`, and the standing of an audience, where `base` is one of them.
+    fn map_value(&self, base: &Expr, called: &str, arguments: &[Expr]) -> Option<Value> {
+        let text = |expr: &Expr| match &expr.kind {
+            ExprKind::Text(text) => text.clone(),
+            _ => panic!("only literal keys are generated"),
+        };
+        match &base.kind {
+            ExprKind::Name(name) if name == "identityMap" && called == "keys" => {
+                let all =
+                    self.identities.iter().map(|(namespace, _)| Value::Text(namespace.clone()));
+                Some(Value::List(all.collect()))
+            }
+            ExprKind::Name(name) if name == "identityMap" && called == "get" => {
+                let wanted = text(&arguments[0]).to_lowercase();
+                let of = self.identities.iter().filter(|(namespace, _)| *namespace == wanted);
+                let all: Vec<_> =
+                    of.map(|(_, id)| Value::Object(serde_json::json!({ "id": id }))).collect();
+                Some(if all.is_empty() { Value::None } else { Value::List(all) })
+            }
+            // `segmentMembership.get("ups").get("id")`
+            ExprKind::Call(inner, _, _) if matches!(&inner.kind, ExprKind::Name(name) if name == "segmentMembership") =>
+            {
+                let id = text(&arguments[0]);
+                let (_, realized) = self.memberships.iter().find(|(known, _)| *known == id)?;
+                let status = if *realized { "realized" } else { "exited" };
+                Some(Value::Object(serde_json::json!({ "status": status })))
+            }
+            _ => None,
+        }
+    }
+
     fn name(&self, name: &str, names: &Names) -> Value {
         if let Some((_, value)) = names.variables.iter().rev().find(|(known, _)| known == name) {
             return value.clone();
@@ -165,6 +255,13 @@ impl Oracle<'_> {
     }
 
     fn call(&self, (base, name): (&Expr, &Name), arguments: &[Expr], names: &Names) -> Value {
+        if let Some(value) = self.map_value(base, &name.text, arguments) {
+            return value;
+        }
+        if name.text == "get" {
+            // Of an audience that nobody was ever in.
+            return Value::None;
+        }
         let elements = self.list(base, names);
         let within = |element: &Value| Names { element: Some(element.clone()), ..names.clone() };
         let numbers = || -> Vec<f64> {
@@ -189,11 +286,52 @@ impl Oracle<'_> {
                 optional((count > 0.0).then(|| numbers.iter().sum::<f64>() / count))
             }
             "isNull" => Value::Bool(elements.is_empty()),
-            "equals" => Value::Bool(elements.iter().any(|e| match (e, &arguments[0].kind) {
-                (Value::Text(text), ExprKind::Text(other)) => text.eq_ignore_ascii_case(other),
-                _ => false,
-            })),
-            other => panic!("no oracle for {other}"),
+            "isNotNull" => Value::Bool(!elements.is_empty()),
+            "getYear" | "getMonth" | "getDayOfMonth" => {
+                let parts = elements.iter().filter_map(|e| self.time_of(e)).map(|at| {
+                    let local = self.zoned(at);
+                    Value::Number(match name.text.as_str() {
+                        "getYear" => f64::from(local.year()),
+                        "getMonth" => f64::from(local.month()),
+                        _ => f64::from(local.day()),
+                    })
+                });
+                Value::List(parts.collect())
+            }
+            "distinct" => {
+                let mut distinct: Vec<Value> = Vec::new();
+                for element in &elements {
+                    if !distinct.iter().any(|d| self.compares(Comparison::Equal, d, element)) {
+                        distinct.push(element.clone());
+                    }
+                }
+                Value::List(distinct)
+            }
+            "matches" => {
+                let [Expr { kind: ExprKind::Text(pattern), .. }] = arguments else {
+                    panic!("a pattern is a literal")
+                };
+                let pattern = regex::Regex::new(pattern).expect("checked");
+                Value::Bool(
+                    elements
+                        .iter()
+                        .any(|e| matches!(e, Value::Text(text) if pattern.is_match(text))),
+                )
+            }
+            test => {
+                let others = self.list(&arguments[0], names);
+                let ignored =
+                    matches!(arguments.get(1), Some(Expr { kind: ExprKind::Bool(false), .. }));
+                Value::Bool(elements.iter().any(|a| {
+                    others.iter().any(|b| match (a, b) {
+                        (Value::Text(a), Value::Text(b)) if ignored => {
+                            text_test(test, &a.to_lowercase(), &b.to_lowercase())
+                        }
+                        (Value::Text(a), Value::Text(b)) => text_test(test, a, b),
+                        _ => false,
+                    })
+                }))
+            }
         }
     }
 
@@ -204,29 +342,29 @@ impl Oracle<'_> {
     }
 
     fn occurs(&self, ts: i64, when: &WhenExpr, names: &Names) -> bool {
-        let time = |time: &TimeExpr| self.time(time, names);
+        let times = |time: &TimeExpr| self.times(time, names);
         match when {
-            WhenExpr::Before(anchor) => time(anchor).is_some_and(|anchor| ts < anchor),
-            WhenExpr::After(anchor) => time(anchor).is_some_and(|anchor| ts > anchor),
-            WhenExpr::Between(first, last) => match (time(first), time(last)) {
-                (Some(first), Some(last)) => first <= ts && ts <= last,
-                _ => false,
-            },
+            WhenExpr::Before(anchor) => times(anchor).iter().any(|anchor| ts < *anchor),
+            WhenExpr::After(anchor) => times(anchor).iter().any(|anchor| ts > *anchor),
+            WhenExpr::Between(first, last) => {
+                let (first, last) = (times(first), times(last));
+                first.iter().any(|first| last.iter().any(|last| *first <= ts && ts <= *last))
+            }
             WhenExpr::On(TimeExpr::Period(unit, offset)) => {
                 let begin = self.period(*unit, *offset);
                 begin <= ts && ts < self.period(*unit, offset + 1)
             }
-            WhenExpr::On(anchor) => time(anchor)
-                .is_some_and(|anchor| self.zoned(ts).date() == self.zoned(anchor).date()),
-            WhenExpr::Distance(how, span, anchor) => {
-                let Some(anchor) = time(anchor) else { return false };
+            WhenExpr::On(anchor) => times(anchor)
+                .iter()
+                .any(|anchor| self.zoned(ts).date() == self.zoned(*anchor).date()),
+            WhenExpr::Distance(how, span, anchor) => times(anchor).iter().any(|anchor| {
                 let (early, late) = match span.direction {
-                    Direction::Before => (ts, anchor),
-                    Direction::After => (anchor, ts),
-                    Direction::From => (ts.min(anchor), ts.max(anchor)),
+                    Direction::Before => (ts, *anchor),
+                    Direction::After => (*anchor, ts),
+                    Direction::From => (ts.min(*anchor), ts.max(*anchor)),
                 };
                 early <= late && self.distant(*how, (span.count, span.unit), early, late)
-            }
+            }),
         }
     }
 
@@ -266,8 +404,9 @@ impl Oracle<'_> {
         let date = now.date();
         let begin = match unit {
             Unit::Hour => {
-                // Only zones of whole hours are generated.
-                return self.now.div_euclid(3_600_000) * 3_600_000 + offset * 3_600_000;
+                let shift = i64::from(now.offset().seconds()) * 1_000;
+                let local = (self.now + shift).div_euclid(3_600_000) + offset;
+                return local * 3_600_000 - shift;
             }
             Unit::Week => {
                 let sunday =
@@ -285,23 +424,65 @@ impl Oracle<'_> {
         date.to_zoned_datetime(self.zone.clone()).expect("in range").timestamp().as_millisecond()
     }
 
-    fn time(&self, time: &TimeExpr, names: &Names) -> Option<i64> {
-        Some(match time {
-            TimeExpr::Now => self.now,
-            TimeExpr::Period(unit, offset) => self.period(*unit, *offset),
+    fn times(&self, time: &TimeExpr, names: &Names) -> Vec<i64> {
+        match time {
+            TimeExpr::Now => vec![self.now],
+            TimeExpr::Period(unit, offset) => vec![self.period(*unit, *offset)],
             TimeExpr::Date(CalendarDay { year, month, day }) => {
-                self.midnight(Date::new(*year, *month, *day).expect("checked"))
+                vec![self.midnight(Date::new(*year, *month, *day).expect("checked"))]
             }
             TimeExpr::Shifted(span, from) => {
                 let n = if span.direction == Direction::Before { -span.count } else { span.count };
-                self.shift(self.time(from, names)?, n, span.unit)
+                self.times(from, names).iter().map(|at| self.shift(*at, n, span.unit)).collect()
             }
-            TimeExpr::Path(path) => match self.list(path, names).first()? {
-                Value::Time(at) => *at,
-                Value::Text(text) => text.parse::<jiff::Timestamp>().ok()?.as_millisecond(),
-                _ => return None,
-            },
-        })
+            TimeExpr::Path(path) => {
+                self.list(path, names).iter().filter_map(|value| self.time_of(value)).collect()
+            }
+        }
+    }
+}
+
+fn related(relation: Relation, a: Value, b: Value) -> bool {
+    if matches!(a, Value::None) || matches!(b, Value::None) {
+        return false;
+    }
+    let list = |value| match value {
+        Value::List(items) => items,
+        one => vec![one],
+    };
+    let (a, b) = (list(a), list(b));
+    let within = |x: &Value, all: &[Value]| all.iter().any(|y| compares(Comparison::Equal, x, y));
+    match relation {
+        Relation::In | Relation::Intersects | Relation::Includes => a.iter().any(|x| within(x, &b)),
+        Relation::NotIn => a.iter().any(|x| !within(x, &b)),
+        Relation::SubsetOf => a.iter().all(|x| within(x, &b)),
+        Relation::SupersetOf => b.iter().all(|y| within(y, &a)),
+        Relation::Like => {
+            let is_like = |text: &str, pattern: &str| {
+                let escaped = regex::escape(pattern).replace('%', ".*").replace('_', ".");
+                regex::Regex::new(&format!("(?s)^{escaped}$")).expect("escaped").is_match(text)
+            };
+            a.iter().any(|x| {
+                b.iter().any(|y| match (x, y) {
+                    (Value::Text(text), Value::Text(pattern)) => is_like(text, pattern),
+                    _ => false,
+                })
+            })
+        }
+    }
+}
+
+fn text_test(test: &str, a: &str, b: &str) -> bool {
+    match test {
+        "equals" => a == b,
+        "notEqualTo" => a != b,
+        "startsWith" => a.starts_with(b),
+        "doesNotStartWith" => !a.starts_with(b),
+        "endsWith" => a.ends_with(b),
+        "doesNotEndWith" => !a.ends_with(b),
+        "contains" => a.contains(b),
+        "doesNotContain" => !a.contains(b),
+        other => panic!("no oracle for {other}"),
     }
 }
 

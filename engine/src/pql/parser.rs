@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::ast::{
     Binding, Comparison, DatePart, Expr, ExprKind, Name, Operator, Quantifier, Relation, Step,
 };
+use super::compile_call::is_function;
 use super::error::PqlError;
 use super::lexer::{Token, TokenKind, tokens};
 
@@ -17,6 +18,9 @@ pub(super) const DEPTH_MAX: usize = 64;
 
 /// Most bytes of one expression; spans and work stay small.
 pub(super) const TEXT_MAX: usize = 64 * 1024;
+
+/// Most steps of a chain: one bit each, and as many for the flags of their gates.
+pub(super) const STEPS_MAX: usize = 32;
 
 /// Words that cannot start an operand, because an operator would be read as a path otherwise.
 const OPERATOR_WORDS: [&str; 14] = [
@@ -36,6 +40,16 @@ const OPERATOR_WORDS: [&str; 14] = [
     "between",
 ];
 
+/// Words of other languages after an operand, and what is written here instead.
+const FOREIGN_WORDS: [(&str, &str); 6] = [
+    ("is", "write `.isNull()` or `.isNotNull()` after the path"),
+    ("between", "for times write `occurs between … and …`; for numbers `x >= 1 and x <= 2`"),
+    ("before", "write `occurs before …`"),
+    ("after", "write `occurs after …`"),
+    ("then", "write `if(condition, value, other value)`"),
+    ("where", "conditions on elements stand in brackets, such as `xEvent[…]`"),
+];
+
 /// Words that mean an instant, and only after `occurs`.
 const TIME_WORDS: [&str; 4] = ["now", "today", "yesterday", "tomorrow"];
 
@@ -49,7 +63,7 @@ pub fn parse(text: &str) -> Result<Expr, PqlError> {
     let expr = parser.expression()?;
     match &parser.peek().kind {
         TokenKind::End => Ok(expr),
-        _ => Err(parser.unexpected("an operator or the end")),
+        _ => Err(parser.left_over()),
     }
 }
 
@@ -58,7 +72,7 @@ pub(super) fn is_reserved(word: &str) -> bool {
     let among = |words: &[&str]| words.iter().any(|w| w.eq_ignore_ascii_case(word));
     among(&OPERATOR_WORDS)
         || among(&TIME_WORDS)
-        || among(&["true", "false", "exists", "forall", "date", "if", "inSegment", "chain"])
+        || among(&["true", "false", "null", "exists", "forall", "date", "if", "inSegment", "chain"])
         || among(&["currentYear", "currentMonth", "currentDayOfMonth", "this", "last", "next"])
         || among(&["on", "before", "after"])
 }
@@ -282,6 +296,9 @@ impl Parser<'_> {
 
     fn list(&mut self) -> Result<ExprKind, PqlError> {
         self.at += 1;
+        if self.take_sign("]") {
+            return Ok(ExprKind::List(Vec::new()));
+        }
         let mut items = vec![self.expression()?];
         while self.take_sign(",") {
             items.push(self.expression()?);
@@ -306,6 +323,12 @@ impl Parser<'_> {
         if (is("exists") || is("forall")) && self.word_follows() {
             let quantifier = if is("exists") { Quantifier::Exists } else { Quantifier::Forall };
             return self.quantified(quantifier);
+        }
+        if is("null") && !self.sign_follows(".") {
+            let help = "write `.isNull()` or `.isNotNull()` after a path; a path with that name \
+                        stands in backticks";
+            let span = self.peek().span.clone();
+            return Err(PqlError::new(span, "`null` is no value to compare with").help(help));
         }
         if TIME_WORDS.iter().any(|word| is(word)) && !self.sign_follows(".") {
             let message = format!("`{text}` has a meaning only after `occurs` or in `WHEN(…)`");
@@ -387,7 +410,15 @@ impl Parser<'_> {
     fn binding(&mut self) -> Result<Binding, PqlError> {
         let variable = self.name("a variable")?;
         self.expect_word("from")?;
+        let source_at = self.at;
         let source = self.postfix()?;
+        if let TokenKind::Word { text, quoted: false } = &self.tokens[source_at].kind
+            && text.starts_with("xEvent:")
+        {
+            let message = format!("`{text}` is one name, since a letter follows its `:`");
+            let span = self.tokens[source_at].span.clone();
+            return Err(PqlError::new(span, message).help("put a space after the `:`"));
+        }
         let has_condition = self.take_word("where") || self.take_sign(":");
         let condition = if has_condition { Some(self.expression()?) } else { None };
         Ok(Binding { variable, source, condition })
@@ -409,6 +440,10 @@ impl Parser<'_> {
         self.expect_sign("[")?;
         let mut steps = vec![self.step()?];
         while self.take_sign(",") {
+            if steps.len() == STEPS_MAX {
+                let span = self.peek().span.clone();
+                return Err(PqlError::new(span, format!("a chain has at most {STEPS_MAX} steps")));
+            }
             steps.push(self.step()?);
         }
         self.expect_sign("]")?;
@@ -533,6 +568,19 @@ impl Parser<'_> {
                 Ok(number)
             }
             Err(_) => Err(self.unexpected(&format!("{what} (whole, without sign)"))),
+        }
+    }
+
+    /// What follows a whole expression and should not.
+    fn left_over(&self) -> PqlError {
+        let error = self.unexpected("an operator or the end");
+        let TokenKind::Word { text, .. } = &self.peek().kind else { return error };
+        if let Some((_, help)) = FOREIGN_WORDS.iter().find(|(word, _)| self.at_word(word)) {
+            return error.help(*help);
+        }
+        match is_function(text) {
+            true => error.help(format!("a function is called on a value: `….{text}(…)`")),
+            false => error,
         }
     }
 

@@ -155,6 +155,8 @@ fn write_number(f: &mut Formatter<'_>, number: f64) -> fmt::Result {
     match number {
         f64::INFINITY => f.write_str("1e999"),
         f64::NEG_INFINITY => f.write_str("-1e999"),
+        // Without an exponent, these have up to 324 digits.
+        number if number != 0.0 && !(1e-9..1e17).contains(&number.abs()) => write!(f, "{number:e}"),
         _ => write!(f, "{number}"),
     }
 }

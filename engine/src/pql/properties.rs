@@ -10,18 +10,29 @@ use serde_json::json;
 use crate::clock::Timestamp;
 
 use super::oracle::Oracle;
-use super::parse;
 use super::subject::{Book, Subject, at};
+use super::{MembershipFact, parse};
 
-const ZONES: [&str; 4] = ["UTC", "America/New_York", "Europe/Paris", "Pacific/Apia"];
+/// Zones that change by an hour, by half an hour, over midnight, by a day, and one with odd minutes.
+const ZONES: [&str; 7] = [
+    "UTC",
+    "America/New_York",
+    "Europe/Paris",
+    "Pacific/Apia",
+    "Australia/Lord_Howe",
+    "America/Havana",
+    "Asia/Kathmandu",
+];
 
-/// Around here clocks change in New York and Paris, a month ends, and a Sunday is near.
-const CENTRES: [&str; 5] = [
+/// Around here clocks change in New York, Havana, Paris, Apia and on Lord Howe, a month ends, and a
+/// Sunday is near.
+const CENTRES: [&str; 6] = [
     "2026-03-08T06:30:00Z",
     "2026-03-29T00:30:00Z",
     "2025-10-26T00:30:00Z",
     "2024-02-29T12:00:00Z",
     "2011-12-30T09:00:00Z",
+    "2026-04-04T15:00:00Z",
 ];
 
 const HOUR: i64 = 3_600_000;
@@ -46,6 +57,7 @@ fn time() -> BoxedStrategy<String> {
         2 => "(this|last|next) (hour|day|week|month|year)",
         1 => Just("date(2026, 3, 8)".to_owned()),
         1 => Just("at".to_owned()),
+        1 => Just("times".to_owned()),
     ];
     let shifted = (unit(), "(before|after|from)", simple.clone());
     prop_oneof![3 => simple, 1 => shifted.prop_map(|(n, way, time)| format!("{n} {way} {time}"))]
@@ -74,10 +86,71 @@ fn static_test() -> BoxedStrategy<String> {
         (0..5_i64).prop_map(|n| format!("items.n = {n}")),
         (0..5_i64).prop_map(|n| format!("items.exists(n = {n})")),
         Just("not n".to_owned()),
+        (0..5_i64).prop_map(|n| format!("n * 2 + 1 > {n} % 3")),
+        (1..4_i64).prop_map(|n| format!("n / (n - {n}) < 2")),
+        (0..5_i64).prop_map(|n| format!("items[n > {n}].count() = 1")),
+        (0..5_i64).prop_map(|n| format!("items.sum(n) >= {n}")),
+        (0..5_i64).prop_map(|n| format!("if(n > {n}, n, 1) = 1")),
+        (0..5_i64).prop_map(|n| format!("exists I from items where I.n = {n}")),
+        (0..5_i64).prop_map(|n| format!("forall I from items : I.n > {n}")),
+        text_test(),
+        Just("items.n notIn [0, 1]".to_owned()),
+        Just("items.n subsetOf [1, 2, 3]".to_owned()),
+        Just("items.n supersetOf [1]".to_owned()),
+        Just("items.n intersects []".to_owned()),
+        Just("timestamp.getDayOfMonth() > 15".to_owned()),
+        Just("timestamp.getMonth() = 3".to_owned()),
+        Just("timestamp < date(2026, 3, 8)".to_owned()),
+        Just("at >= timestamp".to_owned()),
+        Just("times occurs before at".to_owned()),
+        Just("day occurs on timestamp".to_owned()),
+        Just("times.isNull()".to_owned()),
+        Just("items.n.distinct().count() = 2".to_owned()),
     ]
     .boxed()
 }
 
+fn text_test() -> BoxedStrategy<String> {
+    let functions = [
+        "equals",
+        "notEqualTo",
+        "startsWith",
+        "doesNotStartWith",
+        "endsWith",
+        "doesNotEndWith",
+        "contains",
+        "doesNotContain",
+    ];
+    let subject = "(eventType|gone|n|tags)";
+    (subject, proptest::sample::select(functions.to_vec()), "(a|B|x)", "(|, true|, false)")
+        .prop_map(|(subject, function, text, flag)| {
+            format!("{subject}.{function}(\"{text}\"{flag})")
+        })
+        .boxed()
+}
+
+/// Conditions on the profile alone.
+fn profile_test() -> BoxedStrategy<String> {
+    prop_oneof![
+        (0..5_i64).prop_map(|n| format!("limit > {n}")),
+        (0..5_i64).prop_map(|n| format!("limit - 2 * {n} != 1")),
+        Just("currentDayOfMonth() > 15".to_owned()),
+        Just("currentMonth() = 3".to_owned()),
+        Just("currentYear() in [2011, 2024]".to_owned()),
+        Just("tags like \"_b%\"".to_owned()),
+        Just("tags.matches(\"^a\")".to_owned()),
+        Just("tags subsetOf [\"ab\", \"cb\"]".to_owned()),
+        "inSegment[(]\"(in|out|never)\"[)]",
+        "segmentMembership[.]get[(]\"ups\"[)][.]get[(]\"(in|out|never)\"[)][.]status = \"(realized|exited)\"",
+        "identityMap[.]keys[(][)] intersects \\[\"(email|crmid|phone)\"\\]",
+        "identityMap[.]get[(]\"(Email|PHONE)\"[)][.]exists[(]id[.]endsWith[(]\"x\"[)][)]",
+        when().prop_map(|when| format!("born occurs {when}").replace(" at", " day").replace("times", "day")),
+        Just("if(limit > 2, born.getDayOfMonth(), limit) > 2".to_owned()),
+    ]
+    .boxed()
+}
+
+/// A condition on an event, its windows, and now and then on the profile too.
 fn event_test() -> BoxedStrategy<String> {
     let window = when().prop_map(|when| format!("timestamp occurs {when}"));
     let leaf = prop_oneof![3 => static_test(), 2 => window];
@@ -85,7 +158,9 @@ fn event_test() -> BoxedStrategy<String> {
         prop_oneof![
             3 => (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) and ({b})")),
             1 => (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) or ({b})")),
-            1 => inner.prop_map(|a| format!("not ({a})")),
+            1 => inner.clone().prop_map(|a| format!("not ({a})")),
+            1 => (inner.clone(), inner.clone(), inner)
+                .prop_map(|(a, b, c)| format!("if({a}, {b}, {c})")),
         ]
     })
     .boxed()
@@ -119,15 +194,36 @@ fn rule() -> BoxedStrategy<String> {
         1 => (0..5_i64).prop_map(|n| {
             format!("exists E from xEvent where E.n > 1, I from E.items where I.n = {n}")
         }),
-        1 => (0..5_i64).prop_map(|n| format!("limit > {n}")),
-        1 => Just("currentDayOfMonth() > 15".to_owned()),
-        1 => Just("currentMonth() = 3".to_owned()),
+        1 => (0..5_i64).prop_map(|n| {
+            format!("exists E from xEvent where E.n > {n}, F from xEvent where F.n < E.n")
+        }),
+        1 => (0..5_i64).prop_map(|n| {
+            format!("forall E from xEvent[n > {n}] : (exists F from xEvent where F.n > E.n)")
+        }),
+        1 => when().prop_map(|when| {
+            format!("xEvent[timestamp occurs {when} and inSegment(\"in\")].count() > 1")
+        }),
+        2 => (0..5_i64, "(<|<=|=|!=|>=|>)").prop_map(|(n, how)| format!("xEvent.n {how} {n}")),
+        1 => (0..5_i64).prop_map(|n| format!("limit >= xEvent[n > {n}].items.n")),
+        1 => (event_test(), when())
+            .prop_map(|(test, when)| format!("xEvent[{test}].timestamp occurs {when}")),
+        1 => text_test().prop_map(|test| format!("xEvent.{test}")),
+        1 => Just("xEvent.items.n supersetOf [1, 2]".to_owned()),
+        1 => Just("xEvent.n.distinct().count() >= 3".to_owned()),
+        1 => (event_test(), event_test())
+            .prop_map(|(a, b)| format!("xEvent[{a}].count() * 2 > xEvent[{b}].sum(n) - 1")),
+        1 => (step(), step()).prop_map(|(a, b)| {
+            format!("chain(xEvent, timestamp, [{a}, P: WHAT(n < 3 or inSegment(\"out\")), {b}])")
+        }),
+        4 => profile_test(),
     ];
     leaf.prop_recursive(2, 6, 3, |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) and ({b})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) or ({b})")),
-            inner.prop_map(|a| format!("not ({a})")),
+            inner.clone().prop_map(|a| format!("not ({a})")),
+            (inner.clone(), inner.clone(), inner)
+                .prop_map(|(a, b, c)| format!("if({a}, {b}, {c})")),
         ]
     })
     .boxed()
@@ -142,6 +238,10 @@ fn event() -> impl Strategy<Value = Drawn> {
     (hours, -1..=1_i64, 0..4_usize, proptest::option::of(0..5_i64), numbers)
 }
 
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES)
+}
+
 fn body_of(centre: i64, drawn: &Drawn) -> (i64, serde_json::Value) {
     let (hours, off, kind, n, items) = drawn;
     let ts = centre + hours * HOUR + off;
@@ -150,6 +250,12 @@ fn body_of(centre: i64, drawn: &Drawn) -> (i64, serde_json::Value) {
     let body = json!({
         "timestamp": Timestamp::from_millis(ts).to_string(),
         "at": Timestamp::from_millis(ts + 30 * HOUR).to_string(),
+        "times": [
+            Timestamp::from_millis(ts - 26 * HOUR).to_string(),
+            Timestamp::from_millis(ts + HOUR).to_string(),
+        ],
+        "day": Timestamp::from_millis(ts).to_string()[..10],
+        "tags": ["xa", "B"],
         "eventType": event_type,
         "n": n,
         "items": items,
@@ -190,48 +296,127 @@ fn instants(text: &str, centre: i64, events: &[(i64, serde_json::Value)]) -> Vec
     all
 }
 
+/// Rules of one run of the tests; `PROPTEST_CASES` asks for more.
+const CASES: u32 = 250;
+
+/// One rule over one customer's life.
+struct Life {
+    text: String,
+    zone: usize,
+    centre: i64,
+    limit: i64,
+    drawn: Vec<Drawn>,
+    /// Places in the list of instants, in hundredths: when the event arrives, and to which of two
+    /// profiles. At 0 it is there from the start.
+    arrivals: Vec<(usize, bool)>,
+    /// When the two profiles are merged, likewise.
+    merged: usize,
+}
+
+impl Life {
+    /// Lives it, with the oracle's word at every instant.
+    fn check(&self) -> Result<(), TestCaseError> {
+        let fail = |error: super::PqlError| TestCaseError::fail(format!("{error}: {}", self.text));
+        let born = Timestamp::from_millis(self.centre - 5 * 24 * HOUR).to_string();
+        let profile = json!({
+            "limit": self.limit, "tags": ["ab", "cb"], "born": born,
+            "day": Timestamp::from_millis(self.centre).to_string()[..10],
+        });
+        let identities =
+            vec![("email".to_owned(), "ax".to_owned()), ("crmid".to_owned(), "x".to_owned())];
+        let memberships = vec![("in".to_owned(), true), ("out".to_owned(), false)];
+        let mut book = Book::new(ZONES[self.zone]);
+        let rule = book.compile(&self.text).map_err(fail)?;
+        let mut subject = Subject::default().with_attributes(&mut book, &profile.to_string());
+        subject.identities.clone_from(&identities);
+        for (id, realized) in &memberships {
+            let since = Timestamp::EPOCH;
+            let fact = MembershipFact { realized: *realized, since, until: Timestamp::MAX };
+            subject.memberships.insert(id.clone(), fact);
+        }
+        let mut other = Some(Subject::default());
+        let bodies: Vec<_> = self.drawn.iter().map(|drawn| body_of(self.centre, drawn)).collect();
+        let expr = parse(&self.text).map_err(fail)?;
+        let instants = instants(&self.text, self.centre, &bodies);
+        let place = |hundredths: usize| hundredths * instants.len() / 100;
+        // The events that the oracle sees, by (timestamp, offset).
+        let mut known: Vec<(i64, u64, serde_json::Value)> = Vec::new();
+        let mut apart: Vec<(i64, u64, serde_json::Value)> = Vec::new();
+        // What the last evaluation promised: (value, until when).
+        let mut promise: Option<(bool, Timestamp)> = None;
+        for (at, now) in instants.iter().enumerate() {
+            let mut is_changed = false;
+            for (offset, (ts, body)) in (0..).zip(&bodies) {
+                let (arrival, to_other) = self.arrivals[offset as usize % self.arrivals.len()];
+                if place(arrival) != at {
+                    continue;
+                }
+                let event = (*ts, offset, body.clone());
+                match other.as_mut().filter(|_| to_other) {
+                    Some(other) => {
+                        other.observe(&book, offset, &body.to_string());
+                        other.trim(&book, Timestamp::from_millis(*now));
+                        apart.push(event);
+                    }
+                    None => {
+                        subject.observe(&book, offset, &body.to_string());
+                        known.push(event);
+                        is_changed = true;
+                    }
+                }
+            }
+            if place(self.merged) == at
+                && let Some(other) = other.take()
+            {
+                subject.absorb(&book, other);
+                known.append(&mut apart);
+                is_changed = true;
+            }
+            known.sort_by_key(|(ts, offset, _)| (*ts, *offset));
+            let events: Vec<_> = known.iter().map(|(ts, _, body)| (*ts, body.clone())).collect();
+            let oracle = Oracle {
+                profile: &profile,
+                events: &events,
+                now: *now,
+                zone: &book.zone,
+                identities: &identities,
+                memberships: &memberships,
+            };
+            let expected = oracle.holds(&expr);
+            let now = Timestamp::from_millis(*now);
+            if let Some((value, until)) = promise.filter(|_| !is_changed) {
+                let is_kept = value == expected || until <= now;
+                prop_assert!(is_kept, "{} changed before {}", self.text, now);
+            }
+            let found = subject.evaluate(&book, &rule, now);
+            prop_assert_eq!(found.holds, expected, "{} at {}", self.text, now);
+            prop_assert!(found.changes_at > now, "{} at {}", self.text, now);
+            let is_due = promise.is_none_or(|(value, until)| value != found.holds || until <= now);
+            if is_changed || is_due {
+                promise = Some((found.holds, found.changes_at));
+            }
+            subject.trim(&book, now);
+        }
+        Ok(())
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn plans_agree_with_the_page_at_every_instant(
         text in rule(),
-        drawn in proptest::collection::vec(event(), 0..7),
+        drawn in proptest::collection::vec(event(), 0..8),
         (zone, centre, limit) in (0..ZONES.len(), 0..CENTRES.len(), 0..5_i64),
-        split in 0..7_usize,
+        arrivals in proptest::collection::vec(
+            (prop_oneof![2 => Just(0), 3 => 0..90_usize], any::<bool>()),
+            1..8,
+        ),
+        merged in 0..100_usize,
     ) {
         let centre = at(CENTRES[centre]).as_millis();
-        let profile = json!({ "limit": limit });
-        let mut events: Vec<_> = drawn.iter().map(|drawn| body_of(centre, drawn)).collect();
-        let mut book = Book::new(ZONES[zone]);
-        let rule = book.compile(&text).map_err(|e| TestCaseError::fail(e.to_string()))?;
-        let mut subject = Subject::default().with_attributes(&mut book, &profile.to_string());
-        // Two profiles that merge, as often as not.
-        let mut other = Subject::default();
-        for (offset, (_, body)) in (0..).zip(&events) {
-            let to = if offset < split as u64 { &mut subject } else { &mut other };
-            to.observe(&book, offset, &body.to_string());
-        }
-        subject.absorb(&book, other);
-        events.sort_by_key(|(ts, _)| *ts);
-        let expr = parse(&text).map_err(|e| TestCaseError::fail(e.to_string()))?;
-        // What the last evaluation promised: (value, until when).
-        let mut promise: Option<(bool, Timestamp)> = None;
-        for now in instants(&text, centre, &events) {
-            let oracle = Oracle { profile: &profile, events: &events, now, zone: &book.zone };
-            let expected = oracle.holds(&expr);
-            let at = Timestamp::from_millis(now);
-            if let Some((value, until)) = promise {
-                prop_assert!(value == expected || until <= at, "{} changed before {}", text, at);
-            }
-            let found = subject.evaluate(&book, &rule, at);
-            prop_assert_eq!(found.holds, expected, "{} at {}", text, at);
-            prop_assert!(found.changes_at > at, "{} at {}", text, at);
-            if promise.is_none_or(|(value, until)| value != found.holds || until <= at) {
-                promise = Some((found.holds, found.changes_at));
-            }
-            subject.trim(&book, at);
-        }
+        Life { text, zone, centre, limit, drawn, arrivals, merged }.check()?;
     }
 
     #[test]

@@ -8,8 +8,11 @@ use crate::clock::Timestamp;
 use super::ast::Comparison;
 use super::ast::Relation;
 use super::datum::lower;
+use super::event_filter::holds_for_event;
+use super::facts::Event;
+use super::gate::Gate;
 use super::op::{Aggregate, Keys, LetterCase, Op, TextRelation};
-use super::window::{Now, Truth, When};
+use super::window::{Now, Truth};
 
 /// An event query in a [`QuerySet`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,10 +31,13 @@ pub struct EventQuery {
     pub(super) key: String,
     /// The condition as its first rule wrote it, for people.
     pub(super) text: String,
-    /// A condition on the event alone.
+    /// A condition on the event alone; it holds for every event that can ever count.
     pub(super) filter: Op,
-    /// When it counts; all of them hold.
-    pub(super) windows: Vec<When>,
+    /// When it counts.
+    pub(super) gate: Gate,
+    /// Conditions on the event alone, of which the gates ask, numbered from 0; of a chain from the
+    /// number of its steps on.
+    pub(super) flags: Vec<Op>,
     pub(super) kind: QueryKind,
     pub(super) zone: TimeZone,
 }
@@ -50,7 +56,7 @@ pub(super) enum QueryKind {
 #[derive(Clone, Debug)]
 pub(super) struct ChainStep {
     pub(super) filter: Op,
-    pub(super) windows: Vec<When>,
+    pub(super) gate: Gate,
     pub(super) count: i64,
 }
 
@@ -62,76 +68,71 @@ impl EventQuery {
 
     /// Whether the result can change by the clock alone.
     pub fn is_windowed(&self) -> bool {
-        let chained = match &self.kind {
-            QueryKind::Chain(steps) => steps.iter().any(|step| !step.windows.is_empty()),
-            _ => false,
-        };
-        chained || !self.windows.is_empty()
+        self.gates().any(|gate| !gate.is_open())
+    }
+
+    /// Whether the events themselves are kept, because a rule asks more of them than any other kind
+    /// of query remembers.
+    pub fn keeps_events(&self) -> bool {
+        matches!(self.kind, QueryKind::Events)
     }
 
     /// Whether the time zone matters.
     pub(super) fn is_calendar(&self) -> bool {
-        let steps = match &self.kind {
-            QueryKind::Chain(steps) => steps.as_slice(),
-            _ => &[],
-        };
-        let filters = steps.iter().map(|step| &step.filter).chain([&self.filter]);
-        let windows = steps.iter().flat_map(|step| &step.windows).chain(&self.windows);
-        filters.into_iter().any(|op| op.needs(0).calendar)
-            || windows.into_iter().any(When::is_calendar)
+        let filters = self.steps().iter().map(|step| &step.filter);
+        let mut is_calendar =
+            filters.chain(&self.flags).chain([&self.filter]).any(|op| op.needs(0).calendar);
+        self.gates().for_each(|gate| gate.visit(&mut |when| is_calendar |= when.is_calendar()));
+        is_calendar
     }
 
-    /// One line for people.
-    pub(super) fn describe(&self) -> String {
-        let kind = match &self.kind {
-            QueryKind::Count => "count of events".to_owned(),
-            QueryKind::Numbers(aggregate, keys) => {
-                format!("{} of {}", format!("{aggregate:?}").to_lowercase(), keys.join("."))
-            }
-            QueryKind::Events => "events, kept whole".to_owned(),
-            QueryKind::Chain(steps) => format!("chain of {} steps", steps.len()),
-        };
-        let window = if self.is_windowed() { "in a window" } else { "no window" };
-        let types = match self.event_types() {
-            None => "any event type".to_owned(),
-            Some(types) => {
-                let mut names: Vec<&str> = types
-                    .iter()
-                    .map(|(EventType::Exact(name) | EventType::Folded(name))| &**name)
-                    .collect();
-                names.sort_unstable();
-                names.dedup();
-                format!("event types {}", names.join(", "))
-            }
-        };
-        format!("{kind} ({types}; {window}): {}", self.text)
-    }
-
-    /// Whether an event of that time counts, and until when.
-    pub(super) fn truth(&self, ts: Timestamp, at: Timestamp) -> Truth {
-        all_hold(&self.windows, ts, Now { at, zone: &self.zone })
-    }
-
-    /// The event types that can match; `None` if any can.
-    fn event_types(&self) -> Option<Vec<EventType>> {
+    /// The steps of a chain.
+    pub(super) fn steps(&self) -> &[ChainStep] {
         match &self.kind {
-            QueryKind::Chain(steps) => {
-                let each = steps.iter().map(|step| event_types(&step.filter));
-                Some(each.collect::<Option<Vec<_>>>()?.concat())
-            }
-            _ => event_types(&self.filter),
+            QueryKind::Chain(steps) => steps,
+            _ => &[],
         }
     }
-}
 
-/// Whether all windows hold for an event of that time.
-pub(super) fn all_hold(windows: &[When], ts: Timestamp, now: Now<'_>) -> Truth {
-    windows.iter().fold(Truth::always(true), |all, when| all.and(when.truth(ts, now)))
+    /// Its gate, and those of its steps.
+    pub(super) fn gates(&self) -> impl Iterator<Item = &Gate> {
+        self.steps().iter().map(|step| &step.gate).chain([&self.gate])
+    }
+
+    /// The flags of an event, from flag `first` on.
+    pub(super) fn flags_of(&self, event: &Event<'_>, first: usize) -> u64 {
+        let held = self.flags.iter().map(|flag| holds_for_event(flag, event, &self.zone));
+        (first..).zip(held).fold(0, |flags, (at, holds)| flags | u64::from(holds) << at)
+    }
+
+    /// Whether an event of that time, with these flags, counts, and until when.
+    pub(super) fn truth(&self, (ts, flags): (i64, u64), at: Timestamp) -> Truth {
+        self.gate.truth((Timestamp::from_millis(ts), flags), self.now(at))
+    }
+
+    /// The clock and the zone of this query.
+    pub(super) fn now(&self, at: Timestamp) -> Now<'_> {
+        Now { at, zone: &self.zone }
+    }
+
+    /// The event types that can match, ascending; `None` if any can.
+    pub(super) fn event_types(&self) -> Option<Vec<EventType>> {
+        let mut types = match self.steps() {
+            [] => event_types(&self.filter)?,
+            steps => {
+                let each = steps.iter().map(|step| event_types(&step.filter));
+                each.collect::<Option<Vec<_>>>()?.concat()
+            }
+        };
+        types.sort_unstable();
+        types.dedup();
+        Some(types)
+    }
 }
 
 /// An event type that a filter asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum EventType {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum EventType {
     Exact(Box<str>),
     /// In lower case; any letter case matches.
     Folded(Box<str>),

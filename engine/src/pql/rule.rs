@@ -137,32 +137,6 @@ impl Rule {
         let holds = machine.holds(&self.op);
         Evaluation { holds, changes_at: machine.changes_at }
     }
-
-    /// The plan in lines for people: what is read, which event queries, which windows.
-    pub fn describe(&self, queries: &QuerySet, paths: &PathTable) -> Vec<String> {
-        let reads = &self.reads;
-        let mut lines = Vec::new();
-        let names: Vec<String> = reads.attributes.iter().map(|path| paths.dotted(*path)).collect();
-        if !names.is_empty() {
-            lines.push(format!("attributes: {}", names.join(", ")));
-        }
-        if reads.identities {
-            lines.push("identities".to_owned());
-        }
-        for id in &reads.queries {
-            lines.push(queries.get(*id).describe());
-        }
-        let others: Vec<&str> = reads.segments.iter().map(|other| other.id.as_str()).collect();
-        if !others.is_empty() {
-            lines.push(format!("audiences: {}", others.join(", ")));
-        }
-        lines.push(match (reads.clock, reads.calendar) {
-            (true, true) => "changes by the clock, by the calendar of the time zone".to_owned(),
-            (true, false) => "changes by the clock".to_owned(),
-            (false, _) => "changes by records only".to_owned(),
-        });
-        lines
-    }
 }
 
 fn reads_of(op: &Op, queries: &QuerySet, mut reads: Reads) -> Reads {

@@ -9,14 +9,15 @@ use super::event_filter::{holds_for_event, numbers_of_event};
 use super::facts::Event;
 use super::machine::aggregated;
 use super::marks::{Mark, chain_truth, trim_marks};
-use super::op::{Aggregate, Keys};
+use super::op::Aggregate;
 use super::query::{EventQuery, QueryKind};
 use super::sum::Sum;
 
 /// What a profile's events left of one event query: as little as its value at any later instant
 /// needs.
 ///
-/// Instants are in milliseconds since the epoch. What is kept for each event is sorted by time.
+/// Instants are in milliseconds since the epoch. What is kept for each event is sorted by time. What
+/// a window will never let go of again is not kept for each event, but settled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum QueryState {
     /// How many events matched; no window.
@@ -25,16 +26,29 @@ pub enum QueryState {
     Sum(Sum, u64),
     /// The least or the greatest number; no window.
     Extreme(Option<f64>),
-    /// When events matched.
-    Times(Vec<i64>),
-    /// When numbers matched, and which.
-    Numbers(Vec<(i64, f64)>),
+    /// How many events count for good, and when the others happened.
+    Times(u64, Vec<i64>),
+    /// What the numbers that count for good come to, and when the others happened, and which.
+    Numbers(Box<QueryState>, Vec<(i64, f64)>),
+    /// The same with flags, for a gate that is no single window.
+    Flagged(Box<QueryState>, Vec<FlaggedEvent>),
     /// The events themselves.
     Events(Vec<KeptEvent>),
     /// The events that match some step of a chain.
     Chain(Vec<Mark>),
     /// A chain without windows that holds, and will for good.
     Complete,
+}
+
+/// What is kept of an event whose flags matter.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlaggedEvent {
+    /// When it happened.
+    pub timestamp: i64,
+    /// Which of the query's conditions hold for it.
+    pub flags: u64,
+    /// The number that counts; 1 where events are counted.
+    pub number: f64,
 }
 
 /// An event that is kept whole.
@@ -44,6 +58,8 @@ pub struct KeptEvent {
     pub timestamp: i64,
     /// Its place in the log.
     pub offset: u64,
+    /// Which of the query's conditions hold for it.
+    pub flags: u64,
     /// Its JSON text.
     pub body: Box<str>,
 }
@@ -51,16 +67,20 @@ pub struct KeptEvent {
 impl QueryState {
     /// The state before any event.
     pub fn new(query: &EventQuery) -> Self {
-        match (&query.kind, query.windows.is_empty()) {
-            (QueryKind::Count, true) => Self::Count(0),
-            (QueryKind::Count, false) => Self::Times(Vec::new()),
-            (QueryKind::Numbers(Aggregate::Sum | Aggregate::Average, _), true) => {
+        let settled = match query.kind {
+            QueryKind::Events => return Self::Events(Vec::new()),
+            QueryKind::Chain(_) => return Self::Chain(Vec::new()),
+            QueryKind::Count => Self::Count(0),
+            QueryKind::Numbers(Aggregate::Sum | Aggregate::Average, _) => {
                 Self::Sum(Sum::default(), 0)
             }
-            (QueryKind::Numbers(..), true) => Self::Extreme(None),
-            (QueryKind::Numbers(..), false) => Self::Numbers(Vec::new()),
-            (QueryKind::Events, _) => Self::Events(Vec::new()),
-            (QueryKind::Chain(_), _) => Self::Chain(Vec::new()),
+            QueryKind::Numbers(..) => Self::Extreme(None),
+        };
+        match query.kind {
+            _ if query.gate.is_open() => settled,
+            _ if !query.flags.is_empty() => Self::Flagged(Box::new(settled), Vec::new()),
+            QueryKind::Count => Self::Times(0, Vec::new()),
+            _ => Self::Numbers(Box::new(settled), Vec::new()),
         }
     }
 
@@ -72,39 +92,53 @@ impl QueryState {
         if !holds_for_event(&query.filter, event, &query.zone) {
             return false;
         }
-        let at = event.timestamp.as_millis();
+        let timestamp = event.timestamp.as_millis();
+        let flags = query.flags_of(event, 0);
         match (self, &query.kind) {
-            (Self::Count(count), _) => *count += 1,
-            (Self::Times(times), _) => insert_sorted(times, at, i64::cmp),
             (Self::Events(events), _) => {
                 let body = event.body.raw().into();
-                let kept = KeptEvent { timestamp: at, offset: event.offset, body };
+                let kept = KeptEvent { timestamp, offset: event.offset, flags, body };
                 insert_sorted(events, kept, Ord::cmp);
+                true
             }
             (state, QueryKind::Numbers(aggregate, keys)) => {
-                return state.observe_numbers(*aggregate, keys, event);
+                let mut counted = false;
+                numbers_of_event(keys, event, &mut |number| {
+                    counted = true;
+                    state.take(*aggregate, FlaggedEvent { timestamp, flags, number });
+                });
+                counted
             }
-            _ => return false,
+            (state, _) => {
+                state.take(Aggregate::Sum, FlaggedEvent { timestamp, flags, number: 1.0 });
+                true
+            }
         }
-        true
     }
 
-    fn observe_numbers(&mut self, aggregate: Aggregate, keys: &Keys, event: &Event<'_>) -> bool {
-        let at = event.timestamp.as_millis();
-        let mut counted = false;
-        numbers_of_event(keys, event, &mut |number| {
-            counted = true;
-            match self {
-                Self::Sum(sum, count) => {
-                    sum.add(number);
-                    *count += 1;
-                }
-                Self::Extreme(extreme) => *extreme = further(aggregate, *extreme, Some(number)),
-                Self::Numbers(numbers) => insert_sorted(numbers, (at, number), by_time),
-                _ => {}
+    /// Takes one number in, for good or for as long as the gate lets it.
+    fn take(&mut self, aggregate: Aggregate, event: FlaggedEvent) {
+        match self {
+            Self::Times(_, times) => insert_sorted(times, event.timestamp, i64::cmp),
+            Self::Numbers(_, numbers) => {
+                insert_sorted(numbers, (event.timestamp, event.number), Counted::order);
             }
-        });
-        counted
+            Self::Flagged(_, events) => insert_sorted(events, event, Counted::order),
+            settled => settled.settle(aggregate, event.number),
+        }
+    }
+
+    /// Counts one number for good.
+    fn settle(&mut self, aggregate: Aggregate, number: f64) {
+        match self {
+            Self::Count(count) => *count += 1,
+            Self::Sum(sum, count) => {
+                sum.add(number);
+                *count += 1;
+            }
+            Self::Extreme(extreme) => *extreme = further(aggregate, *extreme, Some(number)),
+            _ => {}
+        }
     }
 
     fn observe_chain(&mut self, query: &EventQuery, event: &Event<'_>) -> bool {
@@ -120,8 +154,8 @@ impl QueryState {
         if matched == 0 {
             return false;
         }
-        let mark =
-            Mark { timestamp: event.timestamp.as_millis(), offset: event.offset, steps: matched };
+        matched |= query.flags_of(event, steps.len());
+        let mark = Mark { timestamp: event.timestamp.as_millis(), offset: event.offset, matched };
         insert_sorted(marks, mark, Ord::cmp);
         self.settle_chain(query);
         true
@@ -152,8 +186,18 @@ impl QueryState {
                     *extreme = further(aggregate, *extreme, other);
                 }
             }
-            (Self::Times(times), Self::Times(more)) => unite(times, more, i64::cmp),
-            (Self::Numbers(numbers), Self::Numbers(more)) => unite(numbers, more, by_time),
+            (Self::Times(count, times), Self::Times(more_count, more)) => {
+                *count += more_count;
+                unite(times, more, i64::cmp);
+            }
+            (Self::Numbers(settled, numbers), Self::Numbers(more_settled, more)) => {
+                settled.merge(query, *more_settled);
+                unite(numbers, more, Counted::order);
+            }
+            (Self::Flagged(settled, events), Self::Flagged(more_settled, more)) => {
+                settled.merge(query, *more_settled);
+                unite(events, more, Counted::order);
+            }
             (Self::Events(events), Self::Events(more)) => unite(events, more, Ord::cmp),
             (Self::Chain(marks), Self::Chain(more)) => {
                 unite(marks, more, Ord::cmp);
@@ -164,20 +208,25 @@ impl QueryState {
         }
     }
 
-    /// Drops what can never count again once the clock has reached `now`.
+    /// Drops what can never count again once the clock has reached `now`, and settles what counts
+    /// for good.
     pub fn trim(&mut self, query: &EventQuery, now: Timestamp) {
-        let is_over = |at: i64| query.truth(Timestamp::from_millis(at), now).is_over();
+        let aggregate = match query.kind {
+            QueryKind::Numbers(aggregate, _) => aggregate,
+            _ => Aggregate::Sum,
+        };
         match self {
-            Self::Times(times) => times.retain(|at| !is_over(*at)),
-            Self::Numbers(numbers) => numbers.retain(|(at, _)| !is_over(*at)),
-            Self::Events(events) if !query.windows.is_empty() => {
-                events.retain(|event| !is_over(event.timestamp));
+            Self::Times(count, times) => query.trim(times, now, &mut |_| *count += 1),
+            Self::Numbers(settled, numbers) => {
+                query.trim(numbers, now, &mut |number| settled.settle(aggregate, number));
             }
-            Self::Chain(marks) => {
-                if let QueryKind::Chain(steps) = &query.kind {
-                    trim_marks(marks, steps, query.now(now));
-                }
+            Self::Flagged(settled, events) => {
+                query.trim(events, now, &mut |number| settled.settle(aggregate, number));
             }
+            Self::Events(events) if !query.gate.is_open() => {
+                events.retain(|e| !query.truth((e.timestamp, e.flags), now).is_over());
+            }
+            Self::Chain(marks) => trim_marks(marks, query.steps(), query.now(now)),
             _ => {}
         }
     }
@@ -187,12 +236,61 @@ impl QueryState {
         match self {
             Self::Count(count) | Self::Sum(_, count) => *count == 0,
             Self::Extreme(extreme) => extreme.is_none(),
-            Self::Times(times) => times.is_empty(),
-            Self::Numbers(numbers) => numbers.is_empty(),
+            Self::Times(count, times) => *count == 0 && times.is_empty(),
+            Self::Numbers(settled, numbers) => settled.is_empty() && numbers.is_empty(),
+            Self::Flagged(settled, events) => settled.is_empty() && events.is_empty(),
             Self::Events(events) => events.is_empty(),
             Self::Chain(marks) => marks.is_empty(),
             Self::Complete => false,
         }
+    }
+}
+
+/// An event of a window, as each kind of query keeps it.
+trait Counted {
+    fn timestamp(&self) -> i64;
+    fn flags(&self) -> u64;
+    fn number(&self) -> f64;
+
+    fn order(a: &Self, b: &Self) -> std::cmp::Ordering {
+        let by_flags = a.timestamp().cmp(&b.timestamp()).then(a.flags().cmp(&b.flags()));
+        by_flags.then(a.number().total_cmp(&b.number()))
+    }
+}
+
+impl Counted for i64 {
+    fn timestamp(&self) -> i64 {
+        *self
+    }
+    fn flags(&self) -> u64 {
+        0
+    }
+    fn number(&self) -> f64 {
+        1.0
+    }
+}
+
+impl Counted for (i64, f64) {
+    fn timestamp(&self) -> i64 {
+        self.0
+    }
+    fn flags(&self) -> u64 {
+        0
+    }
+    fn number(&self) -> f64 {
+        self.1
+    }
+}
+
+impl Counted for FlaggedEvent {
+    fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+    fn flags(&self) -> u64 {
+        self.flags
+    }
+    fn number(&self) -> f64 {
+        self.number
     }
 }
 
@@ -214,7 +312,16 @@ impl EventQuery {
             (QueryKind::Count, Some(QueryState::Count(count))) => {
                 (Datum::Number(*count as f64), Timestamp::MAX)
             }
-            (QueryKind::Count, Some(QueryState::Times(times))) => self.count(times, at),
+            (QueryKind::Count, Some(QueryState::Times(count, times))) => {
+                let (counted, changes_at) = self.counted(times, at);
+                (Datum::Number((*count + counted.len() as u64) as f64), changes_at)
+            }
+            (QueryKind::Count, Some(QueryState::Flagged(settled, events))) => {
+                let (counted, changes_at) = self.counted(events, at);
+                let (before, _) = self.result(Some(settled), at);
+                let Datum::Number(before) = before else { return (Datum::Missing, changes_at) };
+                (Datum::Number(before + counted.len() as f64), changes_at)
+            }
             (QueryKind::Count, _) => (Datum::Number(0.0), Timestamp::MAX),
             (QueryKind::Numbers(aggregate, _), state) => {
                 let (value, changes_at) = self.numbers(*aggregate, state, at);
@@ -224,14 +331,6 @@ impl EventQuery {
         }
     }
 
-    fn count(&self, times: &[i64], at: Timestamp) -> (Datum<'static>, Timestamp) {
-        if let Some((counted, changes_at)) = self.sliding(times, |time| *time, at) {
-            return (Datum::Number(counted.len() as f64), changes_at);
-        }
-        let (counted, changes_at) = self.scanned(times, |time| *time, at);
-        (Datum::Number(counted.len() as f64), changes_at)
-    }
-
     fn numbers(
         &self,
         aggregate: Aggregate,
@@ -239,59 +338,28 @@ impl EventQuery {
         at: Timestamp,
     ) -> (Option<f64>, Timestamp) {
         match state {
-            Some(QueryState::Sum(sum, _)) if aggregate == Aggregate::Sum => {
-                (Some(sum.value()), Timestamp::MAX)
+            None => (aggregated(aggregate, std::iter::empty()), Timestamp::MAX),
+            Some(QueryState::Numbers(settled, numbers)) => {
+                let (counted, changes_at) = self.counted(numbers, at);
+                (total(aggregate, settled, &counted), changes_at)
             }
-            Some(QueryState::Sum(sum, count)) => {
-                ((*count > 0).then(|| sum.quotient(*count)), Timestamp::MAX)
+            Some(QueryState::Flagged(settled, events)) => {
+                let (counted, changes_at) = self.counted(events, at);
+                (total(aggregate, settled, &counted), changes_at)
             }
-            Some(QueryState::Extreme(extreme)) => (*extreme, Timestamp::MAX),
-            Some(QueryState::Numbers(numbers)) => {
-                let time = |(time, _): &(i64, f64)| *time;
-                if let Some((counted, changes_at)) = self.sliding(numbers, time, at) {
-                    let counted = counted.iter().map(|(_, number)| *number);
-                    return (aggregated(aggregate, counted), changes_at);
-                }
-                let (counted, changes_at) = self.scanned(numbers, time, at);
-                let counted = counted.into_iter().map(|(_, number)| *number);
-                (aggregated(aggregate, counted), changes_at)
-            }
-            _ => (aggregated(aggregate, std::iter::empty()), Timestamp::MAX),
+            Some(settled) => (total::<i64>(aggregate, settled, &[]), Timestamp::MAX),
         }
     }
 
-    /// What counts now of a window that slides with the clock, and when that changes: it lies
-    /// together, since `kept` is sorted by time. `None` for other windows.
-    fn sliding<'k, T>(
-        &self,
-        kept: &'k [T],
-        time: fn(&T) -> i64,
-        at: Timestamp,
-    ) -> Option<(&'k [T], Timestamp)> {
-        let [when] = self.windows.as_slice() else { return None };
-        let (youngest, oldest) = when.ages()?;
-        let now = at.as_millis();
-        let from = kept.partition_point(|item| time(item) < now.saturating_sub(oldest));
-        let to = kept.partition_point(|item| time(item) <= now.saturating_sub(youngest));
-        let counted = &kept[from.min(to)..to];
-        let leaves = counted.first().filter(|_| oldest != i64::MAX);
-        let leaves = leaves.map(|item| time(item).saturating_add(oldest).saturating_add(1));
-        let enters = kept.get(to).map(|item| time(item).saturating_add(youngest));
-        let next = leaves.into_iter().chain(enters).min().unwrap_or(i64::MAX);
-        Some((counted, Timestamp::from_millis(next)))
-    }
-
     /// Those of `kept` that count now, and when that may change.
-    fn scanned<'k, T>(
-        &self,
-        kept: &'k [T],
-        time: fn(&T) -> i64,
-        at: Timestamp,
-    ) -> (Vec<&'k T>, Timestamp) {
+    fn counted<'k, T: Counted>(&self, kept: &'k [T], at: Timestamp) -> (Vec<&'k T>, Timestamp) {
+        if let Some((counted, changes_at)) = self.sliding(kept, at) {
+            return (counted.iter().collect(), changes_at);
+        }
         let mut changes_at = Timestamp::MAX;
         let mut counted = Vec::new();
         for item in kept {
-            let truth = self.truth(Timestamp::from_millis(time(item)), at);
+            let truth = self.truth((item.timestamp(), item.flags()), at);
             changes_at = changes_at.min(truth.changes_at);
             if truth.holds {
                 counted.push(item);
@@ -299,15 +367,79 @@ impl EventQuery {
         }
         (counted, changes_at)
     }
+
+    /// What counts now of a window that slides with the clock, and when that changes: it lies
+    /// together, since `kept` is sorted by time. `None` for other gates.
+    fn sliding<'k, T: Counted>(
+        &self,
+        kept: &'k [T],
+        at: Timestamp,
+    ) -> Option<(&'k [T], Timestamp)> {
+        let (youngest, oldest) = self.gate.ages()?;
+        let now = at.as_millis();
+        let from = kept.partition_point(|item| item.timestamp() < now.saturating_sub(oldest));
+        let to = kept.partition_point(|item| item.timestamp() <= now.saturating_sub(youngest));
+        let counted = &kept[from.min(to)..to];
+        let leaves = counted.first().filter(|_| oldest != i64::MAX);
+        let leaves = leaves.map(|item| item.timestamp().saturating_add(oldest).saturating_add(1));
+        let enters = kept.get(to).map(|item| item.timestamp().saturating_add(youngest));
+        let next = leaves.into_iter().chain(enters).min().unwrap_or(i64::MAX);
+        Some((counted, Timestamp::from_millis(next)))
+    }
+
+    /// Drops what can never count again, and shows `settle` the numbers that count for good.
+    fn trim<T: Counted>(&self, kept: &mut Vec<T>, at: Timestamp, settle: &mut dyn FnMut(f64)) {
+        if let Some((youngest, oldest)) = self.gate.ages() {
+            let now = at.as_millis();
+            let is_for_good = oldest == i64::MAX;
+            let end = kept.partition_point(|item| {
+                if is_for_good {
+                    item.timestamp() <= now.saturating_sub(youngest)
+                } else {
+                    item.timestamp() < now.saturating_sub(oldest)
+                }
+            });
+            for item in kept.drain(..end).filter(|_| is_for_good) {
+                settle(item.number());
+            }
+            return;
+        }
+        kept.retain(|item| {
+            let truth = self.truth((item.timestamp(), item.flags()), at);
+            if truth.changes_at != Timestamp::MAX {
+                return true;
+            }
+            if truth.holds {
+                settle(item.number());
+            }
+            false
+        });
+    }
+}
+
+/// What is settled and what counts besides, together.
+fn total<T: Counted>(aggregate: Aggregate, settled: &QueryState, counted: &[&T]) -> Option<f64> {
+    let numbers = counted.iter().map(|item| item.number());
+    match settled {
+        QueryState::Extreme(extreme) => {
+            aggregated(aggregate, extreme.iter().copied().chain(numbers))
+        }
+        QueryState::Sum(sum, count) => {
+            let mut sum = sum.clone();
+            numbers.for_each(|number| sum.add(number));
+            let count = count + counted.len() as u64;
+            match aggregate {
+                Aggregate::Sum => Some(sum.value()),
+                _ => (count > 0).then(|| sum.quotient(count)),
+            }
+        }
+        _ => None,
+    }
 }
 
 /// The lesser or the greater of two.
 fn further(aggregate: Aggregate, one: Option<f64>, other: Option<f64>) -> Option<f64> {
     aggregated(aggregate, one.into_iter().chain(other))
-}
-
-fn by_time(a: &(i64, f64), b: &(i64, f64)) -> std::cmp::Ordering {
-    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
 }
 
 /// Puts `item` in its place; events mostly come in order, so that is mostly the end.

@@ -107,6 +107,11 @@ impl Subject {
         }
     }
 
+    /// What is kept for a query.
+    pub(super) fn state(&self, id: QueryId) -> String {
+        format!("{:?}", self.states[&id])
+    }
+
     pub(super) fn absorb(&mut self, book: &Book, other: Self) {
         for (id, more) in other.states {
             let query = book.queries.get(id);

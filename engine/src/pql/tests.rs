@@ -14,7 +14,10 @@ const PROFILE: &str = r#"{"workAddress":{"country":"FR","stateProvince":"NV"},
     "workEmail":{"address":"j@club.org"},"personalEmail":{"address":"jo@example.net"},
     "mobilePhone":{"number":"1"},"loyalty":{"joinDate":"2021-01-01","tier":"gold","points":120},
     "tags":["a","b"],"none":[],"flag":false,"cars":[{"make":"x","year":2001},{"make":"y"}],
-    "nums":[1,2,3],"dup":["a","b","a"],"prefs":{"mail":true,"sms":false}}"#;
+    "nums":[1,2,3],"dup":["a","b","a"],"prefs":{"mail":true,"sms":false},
+    "words":{"and":1,"occurs":"2026-01-10","date":5,"true":6,"if":7,"chain":8,"in":{"like":9}},
+    "xdm:name":"n","@id":"i","$ref":"r","_t":{"x":1},"from":{"where":2},"odd name":{"a b":3},
+    "quote":"\"\\\n","days":["2026-01-09","2026-01-10"]}"#;
 
 const EVENTS: [(&str, &str, &str); 12] = [
     ("2026-01-10T01:00:00Z", "commerce.productViews", ""),
@@ -57,7 +60,7 @@ fn joan(book: &mut Book) -> Subject {
 }
 
 /// Checks each (what it shows, expression, expected value) on Joan at 09:00 of that day.
-fn check(cases: &[(&str, &str, bool)]) {
+pub(super) fn check(cases: &[(&str, &str, bool)]) {
     let mut book = Book::new("UTC");
     let rules: Vec<_> = cases
         .iter()

@@ -118,19 +118,17 @@ impl When {
         }
     }
 
-    /// The window with the operands' values in it; `None` if one that it needs is missing.
-    pub(super) fn bind(&self, operands: &[Option<Timestamp>]) -> Option<Self> {
-        Some(match self {
+    /// The window with the operands' values in it.
+    pub(super) fn bind(&self, operands: &[Timestamp]) -> Self {
+        match self {
             Self::Distance(comparison, span, anchor) => {
-                Self::Distance(*comparison, *span, anchor.bind(operands)?)
+                Self::Distance(*comparison, *span, anchor.bind(operands))
             }
-            Self::Before(anchor) => Self::Before(anchor.bind(operands)?),
-            Self::After(anchor) => Self::After(anchor.bind(operands)?),
-            Self::On(anchor) => Self::On(anchor.bind(operands)?),
-            Self::Between(first, last) => {
-                Self::Between(first.bind(operands)?, last.bind(operands)?)
-            }
-        })
+            Self::Before(anchor) => Self::Before(anchor.bind(operands)),
+            Self::After(anchor) => Self::After(anchor.bind(operands)),
+            Self::On(anchor) => Self::On(anchor.bind(operands)),
+            Self::Between(first, last) => Self::Between(first.bind(operands), last.bind(operands)),
+        }
     }
 
     /// Whether the clock matters.
@@ -293,14 +291,14 @@ impl Instant {
         }
     }
 
-    fn bind(&self, operands: &[Option<Timestamp>]) -> Option<Self> {
-        Some(match self {
-            Self::Operand(index) => Self::Fixed(operands.get(*index).copied().flatten()?),
+    fn bind(&self, operands: &[Timestamp]) -> Self {
+        match self {
+            Self::Operand(index) => Self::Fixed(operands[*index]),
             Self::Shifted(count, unit, from) => {
-                Self::Shifted(*count, *unit, Box::new(from.bind(operands)?))
+                Self::Shifted(*count, *unit, Box::new(from.bind(operands)))
             }
             other => other.clone(),
-        })
+        }
     }
 
     /// Whether the clock matters.

@@ -71,6 +71,17 @@ impl History {
         self.position(query).ok().map(|at| &mut self.0[at].1)
     }
 
+    /// Drops what can never count again once the clock has reached `now`.
+    pub fn trim(&mut self, queries: &QuerySet, now: Timestamp) {
+        self.0.retain_mut(|(id, state)| {
+            let query = queries.get(*id);
+            if query.is_windowed() {
+                state.trim(query, now);
+            }
+            !state.is_empty()
+        });
+    }
+
     /// Unites the events of two profiles.
     pub fn merge(&mut self, other: Self, queries: &QuerySet) {
         for (id, state) in other.0 {

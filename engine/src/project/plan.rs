@@ -129,12 +129,11 @@ impl ViewPlan {
             }
             at = paths.parent(at);
         }
-        if !paths.children(path).is_empty() {
-            for (read, audiences) in self.by_path.range(path..) {
-                if *read != path && paths.is_within(*read, path) {
-                    into.extend(audiences);
-                }
-            }
+        // Down the tree of paths, not along the rules: these may be many.
+        let mut below = paths.children(path).to_vec();
+        while let Some(at) = below.pop() {
+            into.extend(self.by_path.get(&at).into_iter().flatten());
+            below.extend(paths.children(at));
         }
     }
 

@@ -272,6 +272,7 @@ impl Shard {
         self.step.clear();
         self.step.note_due(profile, fold.plan, boundary);
         self.step.evaluate(profile, &mut self.counts, fold, boundary);
+        profile.history.trim(fold.shared.queries, boundary);
         let place = ExportPlace { record, boundary, profile: id };
         self.step.exports(profile, fold, |export| exports.push(PlacedExport { place, export }));
         self.arm(id);
