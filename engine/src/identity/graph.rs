@@ -66,6 +66,7 @@ struct Member {
 #[derive(Clone, Debug)]
 pub struct Graph {
     kind: IdentityGraph,
+    identities_max: usize,
     /// By identity; [`NOBODY`] where no profile has it.
     owners: Vec<ProfileId>,
     members: HashMap<ProfileId, SmallVec<[Member; 2]>, FixedState>,
@@ -81,6 +82,7 @@ impl Graph {
     pub fn new(kind: IdentityGraph) -> Self {
         Self {
             kind,
+            identities_max: IDENTITIES_MAX,
             owners: Vec::new(),
             members: HashMap::default(),
             forwarded: HashMap::default(),
@@ -202,7 +204,7 @@ impl Graph {
     /// Drops the identity seen longest ago among those never primary, or among all where each was.
     fn drop_surplus(&mut self, profile: ProfileId, into: &mut Resolution) {
         let Some(members) = self.members.get_mut(&profile) else { return };
-        while members.len() > IDENTITIES_MAX {
+        while members.len() > self.identities_max {
             let (at, _) = members
                 .iter()
                 .enumerate()
@@ -210,14 +212,21 @@ impl Graph {
                 .expect("more than none");
             let dropped = members.remove(at).identity;
             self.owners[dropped.as_usize()] = NOBODY;
-            into.joined.retain(|joined| *joined != dropped);
-            into.dropped.push(dropped);
+            match into.joined.iter().position(|joined| *joined == dropped) {
+                // It came and went in one record: the profile's set has not changed by it.
+                Some(at) => drop(into.joined.remove(at)),
+                None => into.dropped.push(dropped),
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::super::table::IdentityTable;
     use super::*;
 
@@ -297,5 +306,130 @@ mod tests {
         assert_eq!(graph.owner(table.intern("n", "i2")), None);
         let again = name(&mut graph, &mut table, &["i2"], 62);
         assert!(again.is_new, "a dropped identity starts anew");
+    }
+
+    #[test]
+    fn what_comes_and_goes_in_one_record_changes_nothing() {
+        let (mut graph, mut table) = (Graph::new(IdentityGraph::Pdg), IdentityTable::default());
+        graph.identities_max = 2;
+        for (offset, ids) in [["a", "b"], ["b", "a"]].iter().enumerate() {
+            name(&mut graph, &mut table, ids, offset as u64);
+        }
+        let resolution = name(&mut graph, &mut table, &["a", "new"], 2);
+        assert!(resolution.joined.is_empty() && resolution.dropped.is_empty(), "{resolution:?}");
+        assert_eq!(graph.owner(table.intern("n", "new")), None);
+    }
+
+    /// The same in the most literal way: sets of identities, searched from end to end.
+    struct Naive {
+        kind: IdentityGraph,
+        identities_max: usize,
+        profiles: Vec<(ProfileId, Vec<Member>)>,
+    }
+
+    impl Naive {
+        fn resolve(&mut self, named: &[Named], offset: u64) -> Resolution {
+            let relevant: Vec<&Named> =
+                named.iter().filter(|n| self.kind == IdentityGraph::Pdg || n.primary).collect();
+            let is_named = |(_, members): &(ProfileId, Vec<Member>)| {
+                members.iter().any(|m| relevant.iter().any(|n| n.identity == m.identity))
+            };
+            let (mut linked, others): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.profiles).into_iter().partition(is_named);
+            self.profiles = others;
+            linked.sort_by_key(|(id, _)| *id);
+            let profile = linked.first().map_or(ProfileId::from_offset(offset), |(id, _)| *id);
+            let absorbed = linked.iter().skip(1).map(|(id, _)| *id).collect();
+            let is_new = linked.is_empty();
+            let mut members: Vec<Member> = linked.into_iter().flat_map(|(_, m)| m).collect();
+            let set = |members: &[Member]| -> BTreeSet<IdentityId> {
+                members.iter().map(|m| m.identity).collect()
+            };
+            let before = set(&members);
+            for Named { identity, primary } in relevant {
+                let primary =
+                    *primary || members.iter().any(|m| m.identity == *identity && m.ever_primary);
+                members.retain(|m| m.identity != *identity);
+                members.push(Member {
+                    identity: *identity,
+                    last_seen: offset,
+                    ever_primary: primary,
+                });
+            }
+            while members.len() > self.identities_max {
+                let any_secondary = members.iter().any(|m| !m.ever_primary);
+                let goes = members
+                    .iter()
+                    .filter(|m| !(any_secondary && m.ever_primary))
+                    .min_by_key(|m| (m.last_seen, m.identity))
+                    .expect("there are too many")
+                    .identity;
+                members.retain(|m| m.identity != goes);
+            }
+            let after = set(&members);
+            self.profiles.push((profile, members));
+            Resolution {
+                profile,
+                is_new,
+                absorbed,
+                joined: after.difference(&before).copied().collect(),
+                dropped: before.difference(&after).copied().collect(),
+            }
+        }
+
+        fn owner(&self, identity: IdentityId) -> Option<ProfileId> {
+            let of = |(_, members): &&(ProfileId, Vec<Member>)| {
+                members.iter().any(|m| m.identity == identity)
+            };
+            self.profiles.iter().find(of).map(|(id, _)| *id)
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn the_graph_is_what_united_sets_are(
+            kind in prop_oneof![Just(IdentityGraph::Pdg), Just(IdentityGraph::None)],
+            identities_max in prop_oneof![3 => 1..6_usize, 1 => Just(IDENTITIES_MAX)],
+            records in prop::collection::vec(
+                (prop::collection::btree_set(0..90_usize, 1..5), any::<prop::sample::Index>(), 0..3_u8),
+                1..120,
+            ),
+        ) {
+            let mut table = IdentityTable::default();
+            let mut graph = Graph { identities_max, ..Graph::new(kind) };
+            let mut naive = Naive { kind, identities_max, profiles: Vec::new() };
+            for (offset, (ids, primary, spread)) in (0..).zip(records) {
+                // Few identities link all, many link few.
+                let ids: BTreeSet<usize> =
+                    ids.iter().map(|id| id % [8, 30, 90][usize::from(spread)]).collect();
+                let primary = primary.index(ids.len());
+                let named: Vec<Named> = ids
+                    .iter()
+                    .enumerate()
+                    .map(|(at, id)| Named {
+                        identity: table.intern("n", &id.to_string()),
+                        primary: at == primary,
+                    })
+                    .collect();
+                let known = graph.profiles_of(&named);
+                let mut found = graph.resolve(&named, offset);
+                let expected = naive.resolve(&named, offset);
+                found.joined.sort_unstable();
+                found.dropped.sort_unstable();
+                prop_assert_eq!(&found, &expected, "record {}", offset);
+                prop_assert_eq!(known.len(), expected.absorbed.len() + usize::from(!expected.is_new));
+                prop_assert_eq!(graph.len(), naive.profiles.len());
+                for absorbed in &expected.absorbed {
+                    prop_assert_eq!(graph.current(*absorbed), expected.profile);
+                }
+                for id in 0..90 {
+                    if let Some(identity) = table.find("n", &id.to_string()) {
+                        prop_assert_eq!(graph.owner(identity), naive.owner(identity), "{}", id);
+                    }
+                }
+            }
+        }
     }
 }
