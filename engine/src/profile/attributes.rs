@@ -109,12 +109,16 @@ impl Attributes {
     pub fn write(&mut self, write: Write<'_>, paths: &PathTable, touched: &mut Vec<Touched>) {
         let before = self.leaf(write.path, paths).map(|(rank, text)| (rank, text.to_owned()));
         let covered = self.shown_around(write.path, paths);
-        let is_supplier = before.as_ref().is_none_or(|(rank, _)| *rank == write.rank)
-            && covered.iter().all(|(rank, _)| *rank == write.rank);
+        let mut suppliers = before.iter().map(|(rank, _)| rank);
+        let mut around = covered.iter().map(|(rank, ..)| rank);
+        let is_supplier = (before.is_none() && covered.is_empty())
+            || suppliers.any(|rank| *rank == write.rank)
+            || around.any(|rank| *rank == write.rank);
         let won = self.layer(write.rank).write(&write, paths);
 
-        for (_, path) in covered {
-            if self.leaf(path, paths).is_none() {
+        for (_, path, old) in covered {
+            // Nothing stands there any more, or what another dataset has.
+            if self.leaf(path, paths).is_none_or(|(_, new)| !json::same(&old, new)) {
                 touched.push(Touched { path, effect: Effect::Covered });
             }
         }
@@ -203,19 +207,23 @@ impl Attributes {
     }
 
     /// The leaves shown above and below `path`.
-    fn shown_around(&self, path: PathId, paths: &PathTable) -> SmallVec<[(Rank, PathId); 2]> {
+    fn shown_around(
+        &self,
+        path: PathId,
+        paths: &PathTable,
+    ) -> SmallVec<[(Rank, PathId, Box<str>); 2]> {
         let mut found = SmallVec::new();
         let mut above = path;
         while above != PathId::ROOT {
             above = paths.parent(above);
-            if let Some((rank, _)) = self.leaf(above, paths) {
-                found.push((rank, above));
+            if let Some((rank, text)) = self.leaf(above, paths) {
+                found.push((rank, above, text.into()));
             }
         }
         if !paths.children(path).is_empty() {
             let below =
                 self.shown(paths).filter(|(_, at, _)| *at != path && paths.is_within(*at, path));
-            found.extend(below.map(|(rank, at, _)| (rank, at)));
+            found.extend(below.map(|(rank, at, text)| (rank, at, text.into())));
         }
         found
     }
@@ -435,6 +443,15 @@ mod tests {
             ["tier Covered", "tier.level Changed"]
         );
         assert_eq!(host.shown(), ["tier.level=1"]);
+        assert_eq!(host.write(1, 12, "name.last", Some("\"web\"")), ["name.last Changed"]);
+        assert_eq!(host.write(1, 12, "name.first", Some("\"web\"")), ["name.first Changed"]);
+        assert_eq!(host.write(0, 4, "name.first", Some("\"crm\"")), ["name.first Changed"]);
+        assert_eq!(
+            host.write(0, 5, "name", None),
+            ["name.first Covered", "name Same"],
+            "a null over what two datasets supplied: another value shows"
+        );
+        assert_eq!(host.shown(), ["name.first=\"web\"", "name.last=\"web\"", "tier.level=1"]);
     }
 
     #[test]
