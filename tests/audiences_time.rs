@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use forebay_engine::clock::{Clock, SystemClock};
 use forebay_tests::clock::Deadline;
 use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, rule, upload};
 use forebay_tests::place::{advance, feed, profile_line};
 use forebay_tests::record::ndjson;
-use forebay_tests::{HandClock, Place, Record};
+use forebay_tests::{HandClock, Place, QuietClock, Record};
 
 const DAY: &str = "xEvent[timestamp occurs < 1 day before now].count() > 0";
 const WEEK: &str = "xEvent[timestamp occurs < 1 week before now].count() > 0";
@@ -183,6 +184,75 @@ fn under_the_wall_clock_boundaries_fire_with_no_record() {
         Deadline::new().until("the week is over", out);
     });
     assert_eq!(late.lines(), ["crmid:c | day=exited@02T00:00:00 week=exited@08T00:00:00"]);
+}
+
+#[test]
+fn an_idle_engine_wakes_for_the_next_boundary_and_not_before() {
+    let clock = Arc::new(QuietClock::default());
+    let second = rule("second", "xEvent[timestamp occurs < 1 second before now].count() > 0");
+    let half = rule("half", "xEvent[timestamp occurs < 500 milliseconds before now].count() > 0");
+    let flow = dataflow("d", &["second", "half"], &[]);
+    let place = Place::with_clock(&[&second, &half, SINK, &flow].concat(), Arc::clone(&clock) as _);
+    let ran = place.run_with(|engine| {
+        let now = SystemClock::new().now().to_string();
+        feed(engine, &ndjson([Record::event("c", "e").at(&now)]));
+        place.receiver.wait_until("it is in", |requests| !requests.is_empty());
+        let read = clock.readings();
+        // Nobody but the boundaries wakes the engine: the later one is told by the bell.
+        place.receiver.wait_until("both are over", |requests| requests.len() == 3);
+        assert!(clock.readings() - read < 100, "{} readings", clock.readings() - read);
+    });
+    let lines = ran.lines();
+    assert!(lines[1].contains("half=exited") && lines[1].contains("second=realized"), "{lines:?}");
+    assert!(lines[2].contains("second=exited"), "{lines:?}");
+}
+
+#[test]
+fn whoever_did_nothing_for_long_enough_enters_at_that_instant() {
+    let bought = "xEvent[eventType = \"buy\"]";
+    let quiet = format!(
+        "{bought} and not(chain(xEvent, timestamp, [A: WHAT(eventType = \"buy\") WHEN(<= 7 days before now)]))"
+    );
+    let long_ago =
+        "xEvent[eventType = \"buy\" and timestamp occurs > 30 days before now].count() = 1";
+    let configuration = |clock: &str| {
+        let flow = dataflow("d", &["quiet", "long"], &[]);
+        [clock, &rule("quiet", &quiet), &rule("long", long_ago), SINK, &flow].concat()
+    };
+    let buy = |id: &str, time: &str| event(id, time).with(r#""eventType":"buy""#);
+    let expected = [
+        "crmid:c | quiet=realized@08T00:00:00",
+        "crmid:c | quiet=exited@10T00:00:00",
+        "crmid:c | quiet=realized@16T00:00:00",
+        "crmid:c | long=realized@31T00:00:00 quiet=realized@16T00:00:00",
+    ];
+
+    // The event clock, with a late event: bought on the 9th, told on the 10th. A restart in between.
+    let place = Place::new(&configuration(EVENT_CLOCK));
+    let first = place.run_until(&[buy("e1", "01T00:00:00")], "08T00:00:00.001");
+    let late = [Record::profile("other").at("10T00:00:00"), buy("e2", "09T00:00:00")];
+    let second = place.run_until(&late, "31T00:00:00.001");
+    assert_eq!([first.lines(), second.lines()].concat(), expected);
+
+    // The wall clock.
+    let clock = Arc::new(HandClock::at("2026-01-01T00:00:00Z"));
+    let place = Place::with_clock(&configuration(""), Arc::clone(&clock) as _);
+    let arrived = |count: usize| {
+        place.receiver.wait_until("it has arrived", |requests| requests.len() == count);
+    };
+    let first = place.run_with(|engine| {
+        feed(engine, &ndjson([buy("e1", "01T00:00:00")]));
+        clock.set("2026-01-08T00:00:00.001Z");
+        arrived(1);
+    });
+    let second = place.run_with(|engine| {
+        clock.set("2026-01-10T00:00:00Z");
+        feed(engine, &ndjson([buy("e2", "09T00:00:00")]));
+        arrived(2);
+        clock.set("2026-02-01T00:00:00Z");
+        arrived(4);
+    });
+    assert_eq!([first.lines(), second.lines()].concat(), expected);
 }
 
 #[test]

@@ -131,6 +131,11 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// The monotonic time.
     fn moment(&self) -> Moment;
+    /// How long a wait for a wall time may be before that is read again: it may be stepped, and a
+    /// machine that sleeps does not wait.
+    fn reread_after(&self) -> Duration {
+        Duration::from_secs(10)
+    }
 }
 
 /// The clock of the machine the engine runs on.

@@ -1,6 +1,6 @@
 //! A wall clock that a test moves by hand, so that days pass in no time.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay_engine::clock::{Clock, Moment, SystemClock, Timestamp};
@@ -33,6 +33,40 @@ impl Clock for HandClock {
 
     fn moment(&self) -> Moment {
         self.moments.moment()
+    }
+
+    fn reread_after(&self) -> Duration {
+        Duration::from_millis(5)
+    }
+}
+
+/// The machine's clock, whose reader must not look at it again and again: a wait that nobody ends
+/// lasts longer than any test.
+#[derive(Debug, Default)]
+pub struct QuietClock {
+    machine: SystemClock,
+    readings: AtomicU64,
+}
+
+impl QuietClock {
+    /// How often the wall time was read.
+    pub fn readings(&self) -> u64 {
+        self.readings.load(Ordering::SeqCst)
+    }
+}
+
+impl Clock for QuietClock {
+    fn now(&self) -> Timestamp {
+        self.readings.fetch_add(1, Ordering::SeqCst);
+        self.machine.now()
+    }
+
+    fn moment(&self) -> Moment {
+        self.machine.moment()
+    }
+
+    fn reread_after(&self) -> Duration {
+        10 * PATIENCE
     }
 }
 

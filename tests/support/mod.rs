@@ -19,7 +19,7 @@ pub mod seed;
 
 use std::time::Duration;
 
-pub use clock::HandClock;
+pub use clock::{HandClock, QuietClock};
 pub use place::{Place, Ran};
 pub use program::{Program, Run};
 pub use receiver::{Answer, Receiver};

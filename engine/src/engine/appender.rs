@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{Receiver, Sender};
 use forebay_storage::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, Store};
 
 use super::control::Control;
@@ -28,9 +28,6 @@ const GROUP_BLOCKS: usize = 16;
 
 /// Bytes of a stored chunk before compression: the log packs several at once on all cores.
 const CHUNK_BYTES: usize = 256 << 10;
-
-/// Longest wait for a boundary before it is looked up again: the deriver may have moved it.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Wait for requests where time comes with the records only.
 const IDLE: Duration = Duration::from_hours(1);
@@ -101,37 +98,47 @@ impl Appender {
     }
 
     /// Waits for requests, or for a boundary (then the group is a tick). `None`: no more will come.
+    ///
+    /// An idle engine sleeps until the boundary: the deriver rings when it has moved.
     fn next_group(&mut self, requests: &Receiver<Append>) -> Option<Vec<Append>> {
         loop {
-            match requests.recv_timeout(self.patience()) {
-                Ok(first) => {
-                    let mut group = vec![first];
+            if self.is_boundary_due() && requests.is_empty() {
+                let (told, _) = crossbeam::channel::bounded(1);
+                return Some(vec![Append::Control(Control::Tick {}, told)]);
+            }
+            let patience = self.patience();
+            crossbeam::channel::select! {
+                recv(requests) -> request => {
+                    let mut group = vec![request.ok()?];
                     group.extend(requests.try_iter().take(GROUP_BLOCKS - 1));
                     return Some(group);
                 }
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.is_boundary_due() => {
-                    let (told, _) = crossbeam::channel::bounded(1);
-                    return Some(vec![Append::Control(Control::Tick {}, told)]);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+                recv(self.shared.boundary_bell()) -> _rung => {}
+                default(patience) => {}
             }
         }
     }
 
     fn patience(&self) -> Duration {
-        if self.rules.kind == ClockKind::Event {
-            return IDLE;
+        match self.rules.kind {
+            ClockKind::Event => IDLE,
+            // Nothing is due before what was appended last is derived, and then the bell rings.
+            ClockKind::Wall if !self.is_derived() => IDLE,
+            ClockKind::Wall => {
+                until(self.shared.next_boundary(), self.clock.now()).min(self.clock.reread_after())
+            }
         }
-        let wait =
-            self.shared.next_boundary().as_millis().saturating_sub(self.clock.now().as_millis());
-        Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(LOOK_AGAIN)
+    }
+
+    /// Whether everything in the log is derived, so that the next boundary is known.
+    fn is_derived(&self) -> bool {
+        self.shared.derived_next() == self.store.log().next_offset().as_u64()
     }
 
     /// Whether a boundary has passed that no entry of the log has reached yet.
     fn is_boundary_due(&self) -> bool {
         self.rules.kind == ClockKind::Wall
-            && self.shared.derived_next() == self.store.log().next_offset().as_u64()
+            && self.is_derived()
             && self.shared.next_boundary() <= self.clock.now()
     }
 
@@ -281,6 +288,12 @@ impl Appender {
     }
 }
 
+/// How long it is from `now` to `boundary`; nothing once it has passed.
+fn until(boundary: Timestamp, now: Timestamp) -> Duration {
+    let wait_ms = boundary.as_millis().saturating_sub(now.as_millis());
+    Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))
+}
+
 fn source_mark(position: Position) -> SourceMark {
     SourceMark {
         source: position.source,
@@ -288,5 +301,20 @@ fn source_mark(position: Position) -> SourceMark {
         head_hash: position.head_hash,
         position: position.byte,
         line: position.line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_ends_with_the_boundary() {
+        let at = Timestamp::from_millis;
+        // (boundary, now, milliseconds)
+        for (boundary, now, wait) in [(1_500, 1_000, 500), (1_000, 1_000, 0), (900, 1_000, 0)] {
+            assert_eq!(until(at(boundary), at(now)), Duration::from_millis(wait));
+        }
+        assert!(until(Timestamp::MAX, at(1)) > Duration::from_hours(1_000_000));
     }
 }

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
+use crossbeam::channel::{Receiver, Sender, bounded};
+
 use super::notice::Notice;
 use crate::clock::Timestamp;
 use crate::error::EngineError;
@@ -12,7 +14,7 @@ use crate::error::EngineError;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// State that every thread of the engine may read and write.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
     failure: Mutex<Option<String>>,
     changed: Condvar,
@@ -20,6 +22,22 @@ pub(super) struct Shared {
     notices: Mutex<Vec<Notice>>,
     next_boundary_ms: AtomicI64,
     derived_next: AtomicU64,
+    /// Rung when the two above have changed. One ring is enough for any number of changes.
+    bell: (Sender<()>, Receiver<()>),
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            failure: Mutex::default(),
+            changed: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+            notices: Mutex::default(),
+            next_boundary_ms: AtomicI64::new(0),
+            derived_next: AtomicU64::new(0),
+            bell: bounded(1),
+        }
+    }
 }
 
 impl Shared {
@@ -75,8 +93,18 @@ impl Shared {
 
     /// Tells that everything below `derived_next` is derived, and when the next boundary is.
     pub(super) fn publish(&self, derived_next: u64, next_boundary: Timestamp) {
-        self.next_boundary_ms.store(next_boundary.as_millis(), Ordering::Release);
-        self.derived_next.store(derived_next, Ordering::Release);
+        let boundary_ms = next_boundary.as_millis();
+        let old_ms = self.next_boundary_ms.swap(boundary_ms, Ordering::AcqRel);
+        let old_next = self.derived_next.swap(derived_next, Ordering::AcqRel);
+        if (old_ms, old_next) != (boundary_ms, derived_next) {
+            // Full: it rings already.
+            self.bell.0.try_send(()).ok();
+        }
+    }
+
+    /// Rings when [`Shared::next_boundary`] or [`Shared::derived_next`] has changed.
+    pub(super) fn boundary_bell(&self) -> &Receiver<()> {
+        &self.bell.1
     }
 
     /// Everything below this offset is derived.
