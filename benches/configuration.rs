@@ -71,14 +71,19 @@ pub(crate) fn delivering_to(receiver: &str) -> Config {
 
 /// The configuration with `unrelated` audiences more, which no record can change.
 ///
-/// Half read an attribute that nobody writes, half ask for events that nobody sends.
+/// They read an attribute that nobody writes, ask for events that nobody sends, with and without a
+/// window, in a chain, or by a field that no event has, and combine them.
 pub(crate) fn with_unrelated(unrelated: usize) -> Config {
     let mut text = BASE.replace("RECEIVER", "127.0.0.1:9");
     for number in 0..unrelated {
-        let rule = if number % 2 == 0 {
-            format!(r#"unrelated.attribute{number} = "x""#)
-        } else {
-            format!(r#"xEvent[eventType = "unrelated.kind{number}"].count() > 3"#)
+        let kind = format!(r#"eventType = "unrelated.kind{number}""#);
+        let rule = match number % 6 {
+            0 => format!(r#"unrelated.attribute{number} = "x""#),
+            1 => format!("xEvent[{kind}].count() > 3"),
+            2 => format!("xEvent[{kind} and timestamp occurs < 7 days before now].count() > 3"),
+            3 => format!("chain(xEvent, timestamp, [A: WHAT({kind}) WHEN(today)])"),
+            4 => format!(r#"xEvent[unrelated.field{number} = "x"].count() > 3"#),
+            _ => format!("person.unrelated{number} and xEvent[{kind}].sum(n) > 3"),
         };
         write!(text, "\n[[audience]]\nid = \"unrelated{number}\"\npql = '{rule}'\n")
             .expect("writing to a string cannot fail");

@@ -113,7 +113,7 @@ impl Appender {
                     group.extend(requests.try_iter().take(GROUP_BLOCKS - 1));
                     return Some(group);
                 }
-                recv(self.shared.boundary_bell()) -> _rung => {}
+                recv(self.shared.boundary_bell()) -> rung => rung.expect("the sender is shared with the receiver"),
                 default(patience) => {}
             }
         }

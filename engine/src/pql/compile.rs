@@ -8,15 +8,13 @@ use jiff::tz::TimeZone;
 use crate::profile::path::{PathId, PathTable};
 
 use super::ast::{
-    Binding, Comparison, Direction, Expr, ExprKind, Name, Operator, Quantifier, Relation, TimeExpr,
-    WhenExpr,
+    Binding, Comparison, Expr, ExprKind, Name, Operator, Quantifier, Relation, WhenExpr,
 };
 use super::calendar;
 use super::error::PqlError;
 use super::op::{Keys, Op, Standing};
 use super::query::QuerySet;
 use super::rule::{CompileContext, SegmentKind, SegmentRef};
-use super::window::{Instant, When};
 
 /// What an operation yields, as far as that is known before any data is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -523,38 +521,6 @@ impl Compiler<'_> {
             self.segments.len() - 1
         });
         Ok((index, kind))
-    }
-
-    /// A window, and its anchors that are paths.
-    pub(super) fn when(&mut self, when: &WhenExpr) -> Result<(When, Vec<Op>), PqlError> {
-        let mut anchors = Vec::new();
-        let mut instant = |time: &TimeExpr| self.instant(time, &mut anchors);
-        let when = match when {
-            WhenExpr::Distance(how, span, time) => When::Distance(*how, *span, instant(time)?),
-            WhenExpr::Before(time) => When::Before(instant(time)?),
-            WhenExpr::After(time) => When::After(instant(time)?),
-            WhenExpr::On(time) => When::On(instant(time)?),
-            WhenExpr::Between(first, last) => When::Between(instant(first)?, instant(last)?),
-        };
-        Ok((when, anchors))
-    }
-
-    fn instant(&mut self, time: &TimeExpr, anchors: &mut Vec<Op>) -> Result<Instant, PqlError> {
-        Ok(match time {
-            TimeExpr::Now => Instant::Now,
-            TimeExpr::Period(unit, offset) => Instant::Start(*unit, *offset),
-            TimeExpr::Date(day) => Instant::Fixed(calendar::start_of(*day, self.zone())),
-            TimeExpr::Shifted(span, from) => {
-                let backwards = span.direction == Direction::Before;
-                let count = if backwards { -span.count } else { span.count };
-                Instant::Shifted(count, span.unit, Box::new(self.instant(from, anchors)?))
-            }
-            TimeExpr::Path(path) => {
-                let anchor = self.datable(path)?;
-                anchors.push(anchor);
-                Instant::Operand(anchors.len() - 1)
-            }
-        })
     }
 }
 

@@ -6,7 +6,8 @@ use std::fmt::{self, Display, Formatter};
 use crate::profile::path::PathTable;
 
 use super::ast::{Direction, Span, TimeExpr, Unit};
-use super::query::{EventQuery, EventType, QueryKind, QuerySet};
+use super::event_index::EventType;
+use super::query::{EventQuery, QueryKind, QuerySet};
 use super::rule::Rule;
 use super::window::{Instant, When};
 

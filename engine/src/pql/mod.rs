@@ -22,10 +22,12 @@ mod calendar;
 mod compile;
 mod compile_call;
 mod compile_events;
+mod compile_time;
 mod datum;
 mod description;
 mod error;
 mod event_filter;
+mod event_index;
 mod facts;
 mod gate;
 mod lexer;
@@ -49,6 +51,8 @@ mod grammar_tests;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod subject;
@@ -65,5 +69,5 @@ pub use parser::parse;
 pub use query::{EventQuery, QueryId, QuerySet};
 pub use render::render;
 pub use rule::{CompileContext, Evaluation, Reads, Rule, Scope, SegmentKind, SegmentRef};
-pub use state::{KeptEvent, QueryState};
+pub use state::{FlaggedEvent, KeptEvent, QueryState};
 pub use sum::Sum;

@@ -254,6 +254,7 @@ impl Oracle<'_> {
         descend(from, &[Name { text: name.to_owned(), span: 0..0 }])
     }
 
+    #[expect(clippy::too_many_lines, reason = "one function after another")]
     fn call(&self, (base, name): (&Expr, &Name), arguments: &[Expr], names: &Names) -> Value {
         if let Some(value) = self.map_value(base, &name.text, arguments) {
             return value;

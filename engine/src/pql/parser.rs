@@ -578,10 +578,10 @@ impl Parser<'_> {
         if let Some((_, help)) = FOREIGN_WORDS.iter().find(|(word, _)| self.at_word(word)) {
             return error.help(*help);
         }
-        match is_function(text) {
-            true => error.help(format!("a function is called on a value: `….{text}(…)`")),
-            false => error,
+        if is_function(text) {
+            return error.help(format!("a function is called on a value: `….{text}(…)`"));
         }
+        error
     }
 
     pub(super) fn unexpected(&self, expected: &str) -> PqlError {

@@ -314,14 +314,20 @@ struct Life {
 }
 
 impl Life {
+    fn profile(&self) -> serde_json::Value {
+        json!({
+            "limit": self.limit,
+            "tags": ["ab", "cb"],
+            "born": Timestamp::from_millis(self.centre - 5 * 24 * HOUR).to_string(),
+            "day": Timestamp::from_millis(self.centre).to_string()[..10],
+        })
+    }
+
     /// Lives it, with the oracle's word at every instant.
+    #[expect(clippy::too_many_lines, reason = "one life, instant by instant")]
     fn check(&self) -> Result<(), TestCaseError> {
         let fail = |error: super::PqlError| TestCaseError::fail(format!("{error}: {}", self.text));
-        let born = Timestamp::from_millis(self.centre - 5 * 24 * HOUR).to_string();
-        let profile = json!({
-            "limit": self.limit, "tags": ["ab", "cb"], "born": born,
-            "day": Timestamp::from_millis(self.centre).to_string()[..10],
-        });
+        let profile = self.profile();
         let identities =
             vec![("email".to_owned(), "ax".to_owned()), ("crmid".to_owned(), "x".to_owned())];
         let memberships = vec![("in".to_owned(), true), ("out".to_owned(), false)];
@@ -346,23 +352,20 @@ impl Life {
         let mut promise: Option<(bool, Timestamp)> = None;
         for (at, now) in instants.iter().enumerate() {
             let mut is_changed = false;
-            for (offset, (ts, body)) in (0..).zip(&bodies) {
-                let (arrival, to_other) = self.arrivals[offset as usize % self.arrivals.len()];
-                if place(arrival) != at {
+            let arrivals = self.arrivals.iter().cycle();
+            for ((offset, (ts, body)), (arrival, to_other)) in (0..).zip(&bodies).zip(arrivals) {
+                if place(*arrival) != at {
                     continue;
                 }
                 let event = (*ts, offset, body.clone());
-                match other.as_mut().filter(|_| to_other) {
-                    Some(other) => {
-                        other.observe(&book, offset, &body.to_string());
-                        other.trim(&book, Timestamp::from_millis(*now));
-                        apart.push(event);
-                    }
-                    None => {
-                        subject.observe(&book, offset, &body.to_string());
-                        known.push(event);
-                        is_changed = true;
-                    }
+                if let Some(other) = other.as_mut().filter(|_| *to_other) {
+                    other.observe(&book, offset, &body.to_string());
+                    other.trim(&book, Timestamp::from_millis(*now));
+                    apart.push(event);
+                } else {
+                    subject.observe(&book, offset, &body.to_string());
+                    known.push(event);
+                    is_changed = true;
                 }
             }
             if place(self.merged) == at

@@ -4,14 +4,13 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
 use crate::clock::Timestamp;
+use crate::json;
 
-use super::ast::Comparison;
-use super::ast::Relation;
-use super::datum::lower;
 use super::event_filter::holds_for_event;
+use super::event_index::EventIndex;
 use super::facts::Event;
 use super::gate::Gate;
-use super::op::{Aggregate, Keys, LetterCase, Op, TextRelation};
+use super::op::{Aggregate, Keys, Op};
 use super::window::{Now, Truth};
 
 /// An event query in a [`QuerySet`].
@@ -114,71 +113,14 @@ impl EventQuery {
     pub(super) fn now(&self, at: Timestamp) -> Now<'_> {
         Now { at, zone: &self.zone }
     }
-
-    /// The event types that can match, ascending; `None` if any can.
-    pub(super) fn event_types(&self) -> Option<Vec<EventType>> {
-        let mut types = match self.steps() {
-            [] => event_types(&self.filter)?,
-            steps => {
-                let each = steps.iter().map(|step| event_types(&step.filter));
-                each.collect::<Option<Vec<_>>>()?.concat()
-            }
-        };
-        types.sort_unstable();
-        types.dedup();
-        Some(types)
-    }
 }
-
-/// An event type that a filter asks for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum EventType {
-    Exact(Box<str>),
-    /// In lower case; any letter case matches.
-    Folded(Box<str>),
-}
-
-/// The event types that `filter` lets through, if it names them.
-fn event_types(filter: &Op) -> Option<Vec<EventType>> {
-    let is_type =
-        |op: &Op| matches!(op, Op::Frame(0, keys) if keys.len() == 1 && &*keys[0] == "eventType");
-    let exact = |op: &Op| match op {
-        Op::Text(text) => Some(EventType::Exact(text.clone())),
-        _ => None,
-    };
-    match filter {
-        Op::And(all) => all.iter().find_map(event_types),
-        Op::Or(all) => Some(all.iter().map(event_types).collect::<Option<Vec<_>>>()?.concat()),
-        Op::Compare(Comparison::Equal, left, right) if is_type(left) => Some(vec![exact(right)?]),
-        Op::Compare(Comparison::Equal, left, right) if is_type(right) => Some(vec![exact(left)?]),
-        Op::Relate(Relation::In, left, right) if is_type(left) => match &**right {
-            Op::List(items) => items.iter().map(exact).collect(),
-            _ => None,
-        },
-        Op::Test(test, left, right) if is_type(left) => match &**right {
-            Op::Text(name) if test.kind == TextRelation::Equals && test.wanted => {
-                Some(vec![match test.letter_case {
-                    LetterCase::Distinct => EventType::Exact(name.clone()),
-                    LetterCase::Ignored => EventType::Folded(lower(name).as_ref().into()),
-                }])
-            }
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-type Index = HashMap<Box<str>, Vec<QueryId>, foldhash::fast::FixedState>;
 
 /// All event queries of all rules; it only grows.
 #[derive(Debug, Default)]
 pub struct QuerySet {
     queries: Vec<EventQuery>,
     by_key: HashMap<String, QueryId, foldhash::fast::FixedState>,
-    /// Queries that any event may match.
-    unbound: Vec<QueryId>,
-    exact: Index,
-    folded: Index,
+    by_event: EventIndex,
 }
 
 impl QuerySet {
@@ -202,23 +144,18 @@ impl QuerySet {
         &self.queries[id.as_usize()]
     }
 
-    /// Puts the queries that an event of this type may match into `out`, which is cleared first,
-    /// ascending. The cost does not depend on the queries that only match other types.
+    /// Puts the queries that an event may match into `out`, which is cleared first, ascending. The
+    /// cost does not depend on the queries that only match other types, or events with other fields.
     ///
-    /// An `eventType` that is no string is `None`.
-    pub fn candidates(&self, event_type: Option<&str>, out: &mut Vec<QueryId>) {
+    /// `event_type` is the `eventType` of `body`, if that is a string.
+    pub fn candidates(
+        &self,
+        event_type: Option<&str>,
+        body: json::Value<'_>,
+        out: &mut Vec<QueryId>,
+    ) {
         out.clear();
-        out.extend_from_slice(&self.unbound);
-        let Some(event_type) = event_type else { return };
-        let before = out.len();
-        out.extend(self.exact.get(event_type).into_iter().flatten());
-        if !self.folded.is_empty() {
-            out.extend(self.folded.get(lower(event_type).as_ref()).into_iter().flatten());
-        }
-        if out.len() > before {
-            out.sort_unstable();
-            out.dedup();
-        }
+        self.by_event.candidates(event_type, body, out);
     }
 
     /// The id of `query`, which is added unless one of the same key is there.
@@ -227,18 +164,7 @@ impl QuerySet {
             return *id;
         }
         let id = QueryId(u32::try_from(self.queries.len()).expect("fewer than 2^32 queries"));
-        match query.event_types() {
-            None => self.unbound.push(id),
-            Some(types) => types.into_iter().for_each(|event_type| {
-                let ids = match event_type {
-                    EventType::Exact(name) => self.exact.entry(name).or_default(),
-                    EventType::Folded(name) => self.folded.entry(name).or_default(),
-                };
-                if ids.last() != Some(&id) {
-                    ids.push(id);
-                }
-            }),
-        }
+        self.by_event.insert(id, &query);
         self.by_key.insert(query.key.clone(), id);
         self.queries.push(query);
         id

@@ -92,7 +92,7 @@ impl Subject {
         let timestamp = at(&text("timestamp").expect("an event has a timestamp"));
         let event = Event { timestamp, offset, body };
         let mut candidates = Vec::new();
-        book.queries.candidates(text("eventType").as_deref(), &mut candidates);
+        book.queries.candidates(text("eventType").as_deref(), body, &mut candidates);
         for id in candidates {
             let query = book.queries.get(id);
             let state = self.states.entry(id).or_insert_with(|| QueryState::new(query));

@@ -3,6 +3,7 @@
 #![expect(clippy::too_many_lines, reason = "tables of like cases")]
 
 use crate::clock::Timestamp;
+use crate::json::Document;
 
 use super::parser::DEPTH_MAX;
 use super::subject::{Book, Subject, at};
@@ -421,9 +422,45 @@ fn queries_that_read_the_same_are_one() {
         [(Some("x"), 2), (Some("y"), 3), (Some("Y"), 2), (Some("z"), 2), (Some("w"), 1), (None, 1)]
     {
         let mut found = Vec::new();
-        book.queries.candidates(event_type, &mut found);
+        let body = r#"{"a":1}"#;
+        let document = Document::parse(body).expect(body);
+        book.queries.candidates(event_type, document.root(body), &mut found);
         assert_eq!(found.len(), expected, "{event_type:?}");
         assert!(found.is_sorted());
+    }
+}
+
+#[test]
+fn queries_are_found_by_the_fields_they_need() {
+    let mut book = Book::new("UTC");
+    let rules = [
+        "xEvent[a.b = 1]",
+        "xEvent[a.b > 1 and c]",
+        "xEvent.sum(a.c) > 1",
+        "xEvent[items.exists(n = 1)]",
+        "xEvent[items.n in [1]]",
+        "chain(xEvent, timestamp, [A: WHAT(p = 1), B: WHAT(q = 1) WHEN(today)])",
+        "xEvent[not a]",
+        "xEvent[a or timestamp occurs today]",
+    ];
+    for text in rules {
+        book.compile(text).expect(text);
+    }
+    // (event, how many queries may match; the last two rules' always do)
+    let cases = [
+        ("{}", 2),
+        (r#"{"a":1}"#, 2),
+        (r#"{"a":{"b":1}}"#, 4),
+        (r#"{"a":[{"b":1},{"b":2,"c":3}]}"#, 5),
+        (r#"{"items":[]}"#, 3),
+        (r#"{"items":[{"n":1}]}"#, 4),
+        (r#"{"q":1}"#, 3),
+    ];
+    for (body, expected) in cases {
+        let document = Document::parse(body).expect(body);
+        let mut found = Vec::new();
+        book.queries.candidates(None, document.root(body), &mut found);
+        assert_eq!(found.len(), expected, "{body}: {found:?}");
     }
 }
 

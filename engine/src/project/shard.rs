@@ -396,7 +396,7 @@ fn observe(
     let timestamp = record.timestamp().expect("an event has a time").min(at.now);
     let event = Event { timestamp, offset: at.offset, body };
     candidates.clear();
-    fold.shared.queries.candidates(record.event_type().as_deref(), candidates);
+    fold.shared.queries.candidates(record.event_type().as_deref(), body, candidates);
     for id in &*candidates {
         if profile.history.observe(*id, fold.shared.queries, &event) {
             let state = profile.history.get_mut(*id).expect("it has just matched");
