@@ -4,7 +4,7 @@
 //! boundaries, imported lists, deletes. The model ([`naive`]) keeps all records and derives everything
 //! anew at every step. Both must deliver the same bodies with the same sequences, and know the same
 //! members with the same times; only what a delete withdraws may have been delivered before or not. In
-//! the middle the engine is stopped and started again.
+//! the middle the engine is stopped and started again. Three merge policies look at the same records.
 
 mod audiences;
 mod naive;
@@ -22,29 +22,66 @@ use forebay_tests::{Place, Ran, Seed};
 use serde_json::Value;
 
 use audiences::{LIST, RULES};
-use naive::{Export, Model, RETENTION_DAYS, TTL_DAYS};
+use naive::{Export, Model, POLICIES, Policy, RETENTION_DAYS, TTL_DAYS};
 use random::{Happening, What};
 
 /// Runs with seeds from 0 on.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 /// Records of one run: enough for profiles to merge twice and for windows to pass.
 const RECORDS: usize = 70;
 
 fn configuration() -> String {
     let mut text = format!("{EVENT_CLOCK}exited_retention = \"{RETENTION_DAYS}d\"\n");
-    text.extend(RULES.iter().map(|audience| rule(audience.id, audience.pql)));
-    text.push_str(&upload(LIST, &format!("{TTL_DAYS}d")));
+    for (at, policy) in POLICIES.iter().enumerate() {
+        let graph = if policy.is_graph { "pdg" } else { "none" };
+        let (id, is_default) = (policy.id, at == 0);
+        text.extend([
+            "\n[[merge_policy]]\n".to_owned(),
+            format!("id = \"{id}\"\ndefault = {is_default}\nidentity_graph = \"{graph}\"\n"),
+        ]);
+        if !policy.order.is_empty() {
+            let merge = "attribute_merge = \"dataSetPrecedence\"";
+            text.extend([format!("{merge}\norder = {:?}\n", policy.order)]);
+        }
+    }
+    for policy in POLICIES {
+        let named = |id: &str| format!("{id}{}", policy.suffix);
+        let belongs = format!("merge_policy = \"{}\"\n", policy.id);
+        for audience in RULES {
+            text.push_str(&rule(&named(audience.id), &pql_under(policy, audience.pql)));
+            text.push_str(&belongs);
+        }
+        text.push_str(&upload(&named(LIST), &format!("{TTL_DAYS}d")));
+        text.push_str(&belongs);
+    }
     text.push_str(SINK);
-    for flow in naive::DATAFLOWS {
-        text.push_str(&if flow.is_strict {
-            let keys = "memberships = \"mapped\"\nsame_value_writes = \"ignore\"";
-            dataflow_with(flow.id, flow.audiences, flow.attributes, keys)
-        } else {
-            dataflow(flow.id, flow.audiences, flow.attributes)
-        });
+    for policy in POLICIES {
+        for flow in naive::DATAFLOWS {
+            let id = format!("{}{}", flow.id, policy.suffix);
+            let audiences: Vec<String> =
+                flow.audiences.iter().map(|id| format!("{id}{}", policy.suffix)).collect();
+            let audiences: Vec<&str> = audiences.iter().map(String::as_str).collect();
+            text.push_str(&if flow.is_strict {
+                let keys = "memberships = \"mapped\"\nsame_value_writes = \"ignore\"";
+                dataflow_with(&id, &audiences, flow.attributes, keys)
+            } else {
+                dataflow(&id, &audiences, flow.attributes)
+            });
+        }
     }
     text
+}
+
+/// A rule as the policy's audiences are called.
+fn pql_under(policy: &Policy, pql: &str) -> String {
+    let ids = RULES.iter().map(|audience| audience.id).chain([LIST]);
+    ids.fold(pql.to_owned(), |pql, id| {
+        pql.replace(
+            &format!("inSegment(\"{id}\")"),
+            &format!("inSegment(\"{id}{}\")", policy.suffix),
+        )
+    })
 }
 
 /// The bodies of one dataflow by sequence.
@@ -61,11 +98,14 @@ fn members(engine: &Engine) -> Vec<String> {
             view.identities.iter().map(|i| format!("{}:{}", i.namespace, i.id)).collect();
         format!("{id}: {} {} {}", ids.join(" "), view.status, view.last_qualification_time)
     };
-    let of = |id: &'static str| {
-        let views = engine.members(id, 0, usize::MAX).expect("the engine answers");
-        views.iter().map(|view| line(id, view)).collect::<Vec<_>>()
+    let of = |id: String| {
+        let views = engine.members(&id, 0, usize::MAX).expect("the engine answers");
+        views.iter().map(|view| line(&id, view)).collect::<Vec<_>>()
     };
-    audience_ids().flat_map(of).collect()
+    let under = |policy: &Policy| {
+        audience_ids().map(|id| format!("{id}{}", policy.suffix)).collect::<Vec<_>>()
+    };
+    POLICIES.iter().flat_map(under).flat_map(of).collect()
 }
 
 fn audience_ids() -> impl Iterator<Item = &'static str> {
@@ -94,11 +134,20 @@ fn difference(seed: u64) -> Option<String> {
     let happenings = random::happenings(&mut random, RECORDS);
     let end_ms = happenings.iter().map(|happening| happening.time_ms).max()? + 15 * naive::DAY_MS;
 
-    let mut model = Model::default();
+    let mut models: Vec<Model> = POLICIES.iter().map(Model::new).collect();
     for happening in &happenings {
-        model.take(happening);
+        if happening.what == What::Erased {
+            naive::erase(&mut models, happening);
+            continue;
+        }
+        let is_duplicate = models[0].is_duplicate(happening);
+        for model in &mut models {
+            model.take(happening, is_duplicate);
+        }
     }
-    model.advance(end_ms);
+    for model in &mut models {
+        model.advance(end_ms);
+    }
 
     let place = Place::new(&configuration());
     let cut = usize::try_from(random.within(0..RECORDS as u64)).expect("it is a place in a list");
@@ -109,17 +158,22 @@ fn difference(seed: u64) -> Option<String> {
     });
 
     let duplicates = first.summary.records.duplicate + second.summary.records.duplicate;
-    if duplicates != model.duplicates {
-        return Some(format!("{duplicates} duplicates, not {}", model.duplicates));
+    if duplicates != models[0].duplicates {
+        return Some(format!("{duplicates} duplicates, not {}", models[0].duplicates));
     }
     let runs = [first, second];
-    for flow in naive::DATAFLOWS {
-        if let Some(told) = first_difference(&bodies(&runs, flow.id), &model.exports_of(flow.id)) {
-            return Some(format!("{} {told}", flow.id));
+    for (policy, model) in POLICIES.iter().zip(&models) {
+        for flow in naive::DATAFLOWS {
+            let id = format!("{}{}", flow.id, policy.suffix);
+            let expected = model.exports_of(flow.id);
+            if let Some(told) = first_difference(&bodies(&runs, &id), &expected) {
+                return Some(format!("{id} {told}"));
+            }
         }
     }
     let found = place.ask(members);
-    let expected: Vec<String> = audience_ids().flat_map(|id| model.members(id)).collect();
+    let expected: Vec<String> =
+        models.iter().flat_map(|m| audience_ids().flat_map(|id| m.members(id))).collect();
     (found != expected).then(|| format!("the members are\n{found:#?}\nnot\n{expected:#?}"))
 }
 

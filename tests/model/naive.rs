@@ -17,6 +17,23 @@ pub(super) const DAY_MS: i64 = 86_400_000;
 pub(super) const RETENTION_DAYS: i64 = 5;
 pub(super) const TTL_DAYS: i64 = 3;
 
+/// A merge policy. What is called after it is the same for all of them but for the suffix.
+pub(super) struct Policy {
+    pub(super) id: &'static str,
+    pub(super) suffix: &'static str,
+    /// Whether identities link; else each primary one is a customer.
+    pub(super) is_graph: bool,
+    /// The datasets that contribute, first to last; none: all of them, by time.
+    pub(super) order: &'static [&'static str],
+}
+
+/// The first is the default one.
+pub(super) const POLICIES: &[Policy] = &[
+    Policy { id: "usual", suffix: "", is_graph: true, order: &[] },
+    Policy { id: "single", suffix: "_single", is_graph: false, order: &[] },
+    Policy { id: "crm_first", suffix: "_crm", is_graph: true, order: &["crm", "web"] },
+];
+
 /// A dataflow. The strict one shows mapped memberships only and ignores the same value again.
 pub(super) struct Dataflow {
     pub(super) id: &'static str,
@@ -72,9 +89,9 @@ pub(super) struct Export {
     pub(super) is_withdrawn: bool,
 }
 
-/// All there is.
-#[derive(Default)]
+/// All there is under one merge policy.
 pub(super) struct Model {
+    policy: &'static Policy,
     now_ms: i64,
     offset: usize,
     customers: Vec<Customer>,
@@ -93,8 +110,24 @@ struct Step {
 }
 
 impl Model {
-    /// Takes one record, or an import.
-    pub(super) fn take(&mut self, record: &Happening) {
+    /// Nothing yet.
+    pub(super) fn new(policy: &'static Policy) -> Self {
+        let (customers, exports) = (Vec::new(), Vec::new());
+        Self { policy, now_ms: 0, offset: 0, customers, exports, duplicates: 0 }
+    }
+
+    /// Whether a record comes twice, as this policy's customers see it; time passes up to it.
+    pub(super) fn is_duplicate(&mut self, record: &Happening) -> bool {
+        if matches!(record.what, What::Imported(_)) {
+            return false;
+        }
+        self.advance(record.time_ms);
+        let is_named = |customer: &Customer| customer.is_named(&self.policy.named(record));
+        self.customers.iter().any(|c| is_named(c) && c.has_applied(record, self.now_ms))
+    }
+
+    /// Takes one record, or an import; a delete is for [`erase`].
+    pub(super) fn take(&mut self, record: &Happening, is_duplicate: bool) {
         if let What::Imported(ids) = &record.what {
             self.import(ids);
             return;
@@ -102,19 +135,12 @@ impl Model {
         self.advance(record.time_ms);
         let offset = self.offset;
         self.offset += 1;
-        let is_named = |customer: &Customer| {
-            record.identities.iter().any(|identity| customer.identities().contains(identity))
-        };
-        if matches!(record.what, What::Erased) {
-            let named = self.customers.extract_if(.., |customer| is_named(customer));
-            let erased: Vec<Customer> = named.collect();
-            self.withdraw(&erased);
-            return;
-        }
-        if self.customers.iter().any(|c| is_named(c) && c.has_applied(record, self.now_ms)) {
+        if is_duplicate {
             self.duplicates += 1;
             return;
         }
+        let record = &self.policy.named(record);
+        let is_named = |customer: &Customer| customer.is_named(record);
         let (named, others): (Vec<Customer>, Vec<Customer>) =
             std::mem::take(&mut self.customers).into_iter().partition(is_named);
         self.customers = others;
@@ -122,15 +148,16 @@ impl Model {
         // The oldest survives; what it had before this record is what a link compares with.
         let before = named.first().map(Customer::identities).unwrap_or_default();
         let mut customer = Customer::united(named);
-        let shown_before = customer.attributes();
+        let shown_before = customer.shown(self.policy);
         let applied = Applied { offset, at_ms: self.now_ms, record: record.clone() };
         customer.applied.push(applied);
         let mut step =
             Step { is_linked: known > 0 && before != customer.identities(), ..Step::default() };
-        step.written = customer.written(&shown_before);
-        step.flipped = customer.evaluate(self.now_ms, Some(&record.what));
-        if let (What::Listed(true), Some(membership)) =
-            (&record.what, customer.memberships.get_mut(LIST))
+        step.written = customer.written(self.policy, &shown_before);
+        step.flipped = customer.evaluate(self.policy, self.now_ms, Some(&record.what));
+        let listed = What::Listed { policy: self.policy.id, is_in: true };
+        if let (true, Some(membership)) =
+            (record.what == listed, customer.memberships.get_mut(LIST))
         {
             membership.refreshed_by = offset;
         }
@@ -139,18 +166,23 @@ impl Model {
         self.customers.sort_by_key(Customer::first);
     }
 
-    /// Makes `ids` the whole list: each is named now, and then who was not leaves.
+    /// Makes `ids` the whole list of the usual policy: each is named now, and then who was not leaves.
     fn import(&mut self, ids: &[String]) {
         let begin = self.offset;
         for id in ids {
             let (time_ms, identities) = (self.now_ms, vec![id.clone()]);
-            self.take(&Happening { time_ms, identities, what: What::Listed(true) });
+            let what = What::Listed { policy: POLICIES[0].id, is_in: true };
+            self.take(&Happening { time_ms, identities, dataset: "list", what }, false);
         }
+        if self.policy.id != POLICIES[0].id {
+            return;
+        }
+        let left = What::Listed { policy: self.policy.id, is_in: false };
         let mut customers = std::mem::take(&mut self.customers);
         for customer in &mut customers {
             let listed = customer.memberships.get(LIST).filter(|membership| membership.is_in);
             if listed.is_some_and(|membership| membership.refreshed_by < begin) {
-                let flipped = customer.evaluate(self.now_ms, Some(&What::Listed(false)));
+                let flipped = customer.evaluate(self.policy, self.now_ms, Some(&left));
                 self.export(customer, &Step { flipped, ..Step::default() });
             }
         }
@@ -166,7 +198,7 @@ impl Model {
             self.now_ms = next_ms;
             let mut customers = std::mem::take(&mut self.customers);
             for customer in &mut customers {
-                let flipped = customer.evaluate(next_ms, None);
+                let flipped = customer.evaluate(self.policy, next_ms, None);
                 self.export(customer, &Step { flipped, ..Step::default() });
             }
             instants = customers.iter().flat_map(Customer::instants).collect();
@@ -194,7 +226,8 @@ impl Model {
         let line = |customer: &Customer| {
             let membership = customer.memberships.get(audience)?;
             let (status, time) = membership.told();
-            Some(format!("{audience}: {} {status} {time}", customer.identities().join(" ")))
+            let identities = customer.identities().join(" ");
+            Some(format!("{audience}{}: {identities} {status} {time}", self.policy.suffix))
         };
         self.customers.iter().filter_map(line).collect()
     }
@@ -210,13 +243,67 @@ impl Model {
             if segment || (is_member && (attribute || step.is_linked)) {
                 self.exports.push(Export {
                     dataflow: flow.id,
-                    body: customer.payload(flow),
+                    body: customer.payload(self.policy, flow),
                     customer: customer.first(),
                     is_withdrawn: false,
                 });
             }
         }
     }
+}
+
+/// Erases whoever `record`, a delete, names under any policy; who goes names others.
+pub(super) fn erase(models: &mut [Model], record: &Happening) {
+    for model in models.iter_mut() {
+        model.advance(record.time_ms);
+        model.offset += 1;
+    }
+    let mut named: BTreeSet<String> = record.identities.iter().cloned().collect();
+    loop {
+        let before = named.len();
+        for customer in models.iter().flat_map(|model| &model.customers) {
+            if customer.has_one_of(&named) {
+                named.extend(customer.identities());
+            }
+        }
+        if named.len() == before {
+            break;
+        }
+    }
+    for model in models {
+        let gone = model.customers.extract_if(.., |customer| customer.has_one_of(&named));
+        let erased: Vec<Customer> = gone.collect();
+        model.withdraw(&erased);
+    }
+}
+
+impl Policy {
+    /// The record with the identities that count.
+    fn named(&self, record: &Happening) -> Happening {
+        let mut record = record.clone();
+        if !self.is_graph {
+            // The primary one is the first.
+            record.identities.truncate(1);
+        }
+        record
+    }
+
+    /// The layer of a dataset's attributes.
+    fn layer(&self, dataset: &str) -> Option<usize> {
+        if self.order.is_empty() { Some(0) } else { self.order.iter().position(|d| *d == dataset) }
+    }
+}
+
+/// What stands at each path, and in which layer.
+type Shown = BTreeMap<&'static str, (usize, String)>;
+
+/// One write.
+struct Written<'a> {
+    path: &'static str,
+    /// By time, then by offset.
+    rank: (i64, usize),
+    layer: usize,
+    value: &'a Option<String>,
 }
 
 impl Membership {
@@ -258,6 +345,10 @@ impl Customer {
         self.applied[0].offset
     }
 
+    fn has_one_of(&self, named: &BTreeSet<String>) -> bool {
+        self.identities().iter().any(|identity| named.contains(identity))
+    }
+
     /// In the order first seen.
     fn identities(&self) -> Vec<String> {
         let mut seen: Vec<String> = Vec::new();
@@ -283,52 +374,65 @@ impl Customer {
         })
     }
 
-    /// Every write with its rank: by time, then by offset.
-    fn writes(&self) -> Vec<(&'static str, (i64, usize), &Option<String>)> {
+    fn is_named(&self, record: &Happening) -> bool {
+        record.identities.iter().any(|identity| self.identities().contains(identity))
+    }
+
+    /// Every write of a dataset that contributes.
+    fn writes(&self, policy: &Policy) -> Vec<Written<'_>> {
         let mut writes = Vec::new();
         for applied in &self.applied {
-            if let What::Writes(of) = &applied.record.what {
+            let layer = policy.layer(applied.record.dataset);
+            if let (What::Writes(of), Some(layer)) = (&applied.record.what, layer) {
                 let rank = (applied.record.time_ms, applied.offset);
-                writes.extend(of.iter().map(|(path, value)| (*path, rank, value)));
+                writes.extend(of.iter().map(|(path, value)| Written { path, rank, layer, value }));
             }
         }
         writes
     }
 
-    /// The value at each path that no later write at, above or below it has removed.
-    fn attributes(&self) -> BTreeMap<&'static str, String> {
-        let writes = self.writes();
-        let mut shown = BTreeMap::new();
-        for (path, rank, value) in &writes {
-            let is_removed = writes.iter().any(|(other, later, _)| {
-                later > rank && (is_within(path, other) || is_within(other, path))
-            });
-            if let (false, Some(value)) = (is_removed, value) {
-                shown.insert(*path, value.clone());
-            }
-        }
-        shown
+    /// In each layer the value at each path that no later write at, above or below it has removed;
+    /// of these, those that no earlier layer hides by one at, above or below it.
+    fn shown(&self, policy: &Policy) -> Shown {
+        let writes = self.writes(policy);
+        let meets = |a: &str, b: &str| is_within(a, b) || is_within(b, a);
+        let live = writes.iter().filter(|write| {
+            let mut same_layer = writes.iter().filter(|other| other.layer == write.layer);
+            !same_layer.any(|other| other.rank > write.rank && meets(write.path, other.path))
+        });
+        let live: Vec<_> = live.filter_map(|w| Some((w.path, w.layer, w.value.clone()?))).collect();
+        let is_hidden = |(path, layer, _): &&(&str, usize, String)| {
+            live.iter().any(|(other, earlier, _)| earlier < layer && meets(path, other))
+        };
+        let shown = live.iter().filter(|leaf| !is_hidden(leaf));
+        shown.map(|(path, layer, value)| (*path, (*layer, value.clone()))).collect()
     }
 
-    /// What the newest record wrote and no other write beats, with whether it shows another value.
-    fn written(&self, before: &BTreeMap<&'static str, String>) -> Vec<(&'static str, bool)> {
+    /// What the newest record wrote that took part, with whether it shows another value.
+    fn written(&self, policy: &Policy, before: &Shown) -> Vec<(&'static str, bool)> {
         let newest = self.applied.last().expect("one was just applied");
         let What::Writes(written) = &newest.record.what else { return Vec::new() };
+        let Some(layer) = policy.layer(newest.record.dataset) else { return Vec::new() };
         let rank = (newest.record.time_ms, newest.offset);
-        let (writes, after) = (self.writes(), self.attributes());
-        let below = |of: &BTreeMap<&'static str, String>, path: &str| {
+        let (writes, after) = (self.writes(policy), self.shown(policy));
+        let below = |of: &Shown, path: &str| {
             let inside = of.iter().filter(|(at, _)| is_within(at, path));
-            inside.map(|(at, value)| (*at, value.clone())).collect::<Vec<_>>()
+            inside.map(|(at, (_, value))| (*at, value.clone())).collect::<Vec<_>>()
         };
         let newer: Vec<&str> =
-            writes.iter().filter(|(_, later, _)| *later > rank).map(|(path, ..)| *path).collect();
+            writes.iter().filter(|w| w.layer == layer && w.rank > rank).map(|w| w.path).collect();
         let mut won = Vec::new();
-        for (path, _) in written {
+        for (path, value) in written {
             let is_new = below(before, path) != below(&after, path);
             let at_or_above = newer.iter().any(|other| is_within(path, other));
             let inside = newer.iter().any(|other| is_within(other, path));
+            let mut around = before.iter().filter(|(at, _)| is_within(at, path)).peekable();
+            let supplies = match value {
+                Some(_) => after.get(path).is_some_and(|(of, _)| *of == layer),
+                None => around.peek().is_none() || around.any(|(_, (of, _))| *of == layer),
+            };
             // A deletion of which newer values inside are all that is left has no part in them.
-            if !at_or_above && (!inside || is_new) {
+            if !at_or_above && (is_new || (supplies && !inside)) {
                 won.push((*path, is_new));
             }
         }
@@ -352,17 +456,25 @@ impl Customer {
     }
 
     /// Brings every membership up to date; those whose status changed.
-    fn evaluate(&mut self, now_ms: i64, said: Option<&What>) -> BTreeSet<&'static str> {
+    fn evaluate(
+        &mut self,
+        policy: &Policy,
+        now_ms: i64,
+        said: Option<&What>,
+    ) -> BTreeSet<&'static str> {
         let mut flipped = BTreeSet::new();
+        let said = said.and_then(|what| match what {
+            What::Listed { policy: id, is_in } if *id == policy.id => Some(*is_in),
+            _ => None,
+        });
         let listed = match said {
-            Some(What::Listed(is_in)) => *is_in,
+            Some(is_in) => is_in,
             _ => self.memberships.get(LIST).is_some_and(|membership| {
                 membership.is_in && now_ms < membership.refreshed_ms + TTL_DAYS * DAY_MS
             }),
         };
         self.set(LIST, listed, now_ms, &mut flipped);
-        if let (Some(What::Listed(true)), Some(membership)) = (said, self.memberships.get_mut(LIST))
-        {
+        if let (Some(true), Some(membership)) = (said, self.memberships.get_mut(LIST)) {
             membership.refreshed_ms = now_ms;
         }
         let applied = self.applied.clone();
@@ -372,8 +484,8 @@ impl Customer {
                 events.push((applied.record.time_ms, *kind, *value));
             }
         }
-        let attributes = self.attributes();
-        let country = attributes.get("country").map(|text| text.trim_matches('"'));
+        let attributes = self.shown(policy);
+        let country = attributes.get("country").map(|(_, text)| text.trim_matches('"'));
         for audience in RULES {
             let realized = self.memberships.iter().filter(|(_, membership)| membership.is_in);
             let inside = realized.map(|(id, _)| *id).collect();
@@ -402,9 +514,9 @@ impl Customer {
         }
     }
 
-    fn payload(&self, flow: &Dataflow) -> Value {
+    fn payload(&self, policy: &Policy, flow: &Dataflow) -> Value {
         let mut body = Map::new();
-        for (path, text) in self.attributes() {
+        for (path, (_, text)) in self.shown(policy) {
             if flow.attributes.iter().any(|mapped| is_within(path, mapped)) {
                 let value: Value = serde_json::from_str(&text).expect("values are JSON");
                 match path.split_once('.') {
@@ -422,7 +534,8 @@ impl Customer {
             }
             let group = if *audience == LIST { "CustomerAudienceUpload" } else { "ups" };
             let (status, time) = membership.told();
-            groups[group][*audience] = json!({"lastQualificationTime": time, "status": status});
+            groups[group][format!("{audience}{}", policy.suffix)] =
+                json!({"lastQualificationTime": time, "status": status});
         }
         body.insert("segmentMembership".to_owned(), groups);
         let mut identities = json!({});

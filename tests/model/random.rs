@@ -4,7 +4,7 @@ use forebay_engine::clock::Timestamp;
 use forebay_tests::{Record, Seed};
 
 use super::audiences::LIST;
-use super::naive::DAY_MS;
+use super::naive::{DAY_MS, POLICIES};
 
 /// 2026-01-01.
 const START_MS: i64 = 1_767_225_600_000;
@@ -16,20 +16,23 @@ pub(super) struct Happening {
     pub(super) time_ms: i64,
     /// As payloads write them: `crmid:c0`.
     pub(super) identities: Vec<String>,
+    /// Where it comes from.
+    pub(super) dataset: &'static str,
     /// What it was.
     pub(super) what: What,
 }
 
 /// What a record says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// Attributes by dotted path; `None` is null.
     Writes(Vec<(&'static str, Option<String>)>),
     /// An event.
     Event { id: String, kind: &'static str, value: Option<i64> },
-    /// In the list, or not.
-    Listed(bool),
-    /// A file becomes the whole list. It has no time of its own, and no identities.
+    /// In the list of a merge policy, or not.
+    Listed { policy: &'static str, is_in: bool },
+    /// A file becomes the whole list of the usual policy. It has no time of its own, and no
+    /// identities.
     Imported(Vec<String>),
     /// Whoever is named is erased.
     Erased,
@@ -53,7 +56,8 @@ pub(super) fn happenings(seed: &mut Seed, count: usize) -> Vec<Happening> {
         let late_ms = if is_late { signed(seed.within(0..9 * DAY_MS.unsigned_abs())) } else { 0 };
         let time_ms = (now_ms - late_ms).max(START_MS);
         let what = what(seed, all.len());
-        all.push(Happening { time_ms, identities: identities(seed), what });
+        let dataset = *seed.one_of(&["crm", "web", "web", "shop"]);
+        all.push(Happening { time_ms, identities: identities(seed), dataset, what });
     }
     all
 }
@@ -91,7 +95,7 @@ fn what(seed: &mut Seed, number: usize) -> What {
     }
     match seed.within(0..10) {
         0..3 => What::Writes(writes(seed)),
-        3 => What::Listed(seed.chance(70)),
+        3 => What::Listed { policy: seed.one_of(POLICIES).id, is_in: seed.chance(70) },
         _ => What::Event {
             id: format!("e{number}"),
             kind: seed.one_of::<&str>(&["buy", "view", "other"]),
@@ -130,17 +134,24 @@ impl Happening {
                 let members = format!("\"eventType\":\"{kind}\",\"v\":{value}");
                 Record::event(customer, id).with(&members)
             }
-            What::Listed(is_in) => {
-                Record::membership(customer, LIST, if *is_in { "realized" } else { "exited" })
+            What::Listed { policy, is_in } => {
+                let policy = POLICIES.iter().find(|p| p.id == *policy).expect("it is one of them");
+                let status = if *is_in { "realized" } else { "exited" };
+                Record::membership(customer, &format!("{LIST}{}", policy.suffix), status)
             }
             What::Erased => Record::delete(customer),
             What::Imported(ids) => return format!("the list becomes {}", ids.join(" ")),
         };
         let linked = ids[1..].iter().fold(record, |record, (namespace, id)| {
-            let name = if *namespace == "crmid" { "CRMID" } else { "Email" };
-            record.also(name, id)
+            // Namespaces compare in any letter case.
+            let spellings = match *namespace {
+                "crmid" => ["CRMID", "crmid", "CrmId"],
+                _ => ["Email", "email", "EMAIL"],
+            };
+            let spelling = self.time_ms.unsigned_abs() % 3;
+            record.also(spellings[usize::try_from(spelling).expect("below three")], id)
         });
-        linked.at(&time_text(self.time_ms)).to_string()
+        linked.dataset(self.dataset).at(&time_text(self.time_ms)).to_string()
     }
 }
 
