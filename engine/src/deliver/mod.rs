@@ -34,6 +34,8 @@ pub mod window;
 mod worker;
 
 #[cfg(test)]
+mod hand_clock;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod over_http;
