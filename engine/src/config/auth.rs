@@ -7,6 +7,7 @@ use super::endpoint;
 use super::secret_reference::{perhaps_secret, secret};
 use super::table::Table;
 use crate::deliver::settings::{AuthSettings, CredentialsStyle, OauthClient, Reach};
+use crate::secret::Secret;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AuthType {
@@ -63,7 +64,7 @@ pub(super) fn auth(destination: &mut Table<'_>, reach: Reach) -> AuthSettings {
 fn read(table: &mut Table<'_>, kind: AuthType, reach: Reach) -> Option<AuthSettings> {
     match kind {
         AuthType::None => Some(AuthSettings::None),
-        AuthType::Bearer => Some(AuthSettings::Bearer { token: table.required("token", secret)? }),
+        AuthType::Bearer => Some(AuthSettings::Bearer { token: table.required("token", token)? }),
         AuthType::ClientCredentials => {
             let client = client(table, reach);
             let style = table.choice("client_credentials_type", STYLES);
@@ -81,6 +82,19 @@ fn read(table: &mut Table<'_>, kind: AuthType, reach: Reach) -> Option<AuthSetti
             })
         }
     }
+}
+
+/// A token as a header can carry it.
+fn token(table: &mut Table<'_>, key: &'static str) -> Option<Secret> {
+    let token = secret(table, key)?;
+    if !token.expose().bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        let place = table.key_place(key).unwrap_or_else(|| table.place.clone());
+        let help = "look for a line end, at its end perhaps";
+        let message = format!("`{key}` has a character beyond printable ASCII");
+        table.report().error_with_help(&place, message, Some(help.to_owned()));
+        return None;
+    }
+    Some(token)
 }
 
 fn client(table: &mut Table<'_>, reach: Reach) -> Option<OauthClient> {

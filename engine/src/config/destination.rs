@@ -16,6 +16,7 @@ use super::query;
 use super::secret_reference;
 use super::table::Table;
 use crate::deliver::settings::{AuthSettings, DestinationSettings, Reach, RetrySettings};
+use crate::deliver::transport;
 use crate::secret::Secret;
 
 /// Stored exports that one destination may have, in bytes, where the configuration is silent.
@@ -152,6 +153,14 @@ fn tls(table: &mut Table<'_>, settings: &mut DestinationSettings) {
     for (given, missing) in [("client_cert", "client_key"), ("client_key", "client_cert")] {
         if let Some(place) = table.key_place(given).filter(|_| !table.has(missing)) {
             table.report().error(&place, format!("`{given}` needs `{missing}`"));
+        }
+    }
+    let trusted = settings.ca_file.as_deref().map(|path| transport::authorities(path).map(drop));
+    let pair = settings.client_cert.as_deref().zip(settings.client_key.as_deref());
+    let shown = pair.map(|(chain, key)| transport::client_certificate(chain, key).map(drop));
+    for (key, checked) in [("ca_file", trusted), ("client_cert", shown)] {
+        if let (Some(Err(message)), Some(place)) = (checked, table.key_place(key)) {
+            table.report().error(&place, message);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Everything between "exports are durable in the outbox" and "the endpoint answered".
 //!
-//! One dispatcher a dataflow decides what is sent when : a state machine without
+//! One dispatcher a dataflow decides what is sent when: a state machine without
 //! threads or clock, fed by a worker thread that has both. Sender threads send what it hands out
 //! through a [`transport::Transport`]; how each request ended goes back to the dispatcher. Policies
 //! (retry, breaker, rate) are pure and take the time as an argument. The backlog is on
@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod outcome;
 pub mod queue;
 pub mod rate;
+mod redaction;
 pub mod request;
 pub mod retry;
 pub mod retry_after;

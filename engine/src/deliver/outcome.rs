@@ -15,7 +15,8 @@ pub enum Outcome {
         code: u16,
         /// What `Retry-After` asked for, counted from the answer.
         retry_after: Option<Duration>,
-        /// The beginning of the body, at most [`ANSWER_KEPT`] bytes.
+        /// The beginning of the body: of a token endpoint's as much as is read, of any other at most
+        /// [`ANSWER_KEPT`] bytes, without what was secret in the request.
         answer: Vec<u8>,
     },
     /// No whole answer within the destination's timeout.

@@ -89,6 +89,10 @@ impl Receiver {
         format!("http://{}{path}", self.address).parse().unwrap()
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }

@@ -268,6 +268,13 @@ const DESTINATIONS: &[Case] = &[
         &["4:35 \"${env:EMPTY}\": `token` is empty"],
     ),
     (
+        "a token with a line break",
+        "auth = { type = \"bearer\", token = \"${env:LINES}\" }",
+        &[
+            "4:27 token: `token` has a character beyond printable ASCII (look for a line end, at its end perhaps)",
+        ],
+    ),
+    (
         "a file that is not there",
         "auth = { type = \"bearer\", token = \"${file:x/y}\" }",
         &[
@@ -324,6 +331,11 @@ const DESTINATIONS: &[Case] = &[
         ],
     ),
     (
+        "a file that is no certificate",
+        "ca_file = \"forebay.toml\"",
+        &["4:1 ca_file: forebay.toml holds no certificate"],
+    ),
+    (
         "a source that is no address",
         "source_address = \"eth0\"",
         &["4:18 \"eth0\": `eth0` is no IP address (write the address itself, as in `203.0.113.7`)"],
@@ -333,6 +345,33 @@ const DESTINATIONS: &[Case] = &[
 #[test]
 fn what_is_wrong_in_destinations_is_shown_in_its_place() {
     check(DESTINATIONS, destination);
+}
+
+#[test]
+fn a_client_certificate_needs_its_own_key() {
+    let pair = || {
+        let pair = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap();
+        (pair.cert.pem(), pair.signing_key.serialize_pem())
+    };
+    let ((cert, own), (_, other)) = (pair(), pair());
+    let broken = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    // (what it shows, the key's file, a part of what is said)
+    let cases = [
+        ("its own", own.as_str(), None),
+        ("another's", &other, Some("cert.pem and key.pem do not fit")),
+        ("a certificate", &cert, Some("key.pem holds no private key")),
+        ("no key at all", broken, Some("key.pem holds no key that can be used")),
+    ];
+    let toml = destination("client_cert = \"cert.pem\"\nclient_key = \"key.pem\"");
+    for (name, key, expected) in cases {
+        let files = [("cert.pem", cert.as_str()), ("key.pem", key)];
+        let Some(part) = expected else {
+            load(&toml, &files).unwrap();
+            continue;
+        };
+        let found = errors(&toml, &files);
+        assert!(found.len() == 1 && found[0].contains(part), "{name}: {found:?}");
+    }
 }
 
 #[test]

@@ -7,11 +7,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Blocks of IPv4 that are not public: (network, bits of the prefix).
-const INTERNAL_V4: [(Ipv4Addr, u32); 15] = [
+const INTERNAL_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
+    // A platform's own services, reachable from its machines only, though numbered like the public.
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 0, 0, 0), 24),
@@ -75,7 +77,11 @@ mod tests {
             ("0.0.0.0", false),
             ("10.1.2.3", false),
             ("127.0.0.1", false),
+            ("168.63.129.16", false),
+            ("168.63.129.17", true),
             ("169.254.169.254", false),
+            ("fd00:ec2::254", false),
+            ("::ffff:169.254.169.254", false),
             ("192.168.1.1", false),
             ("198.19.0.1", false),
             ("224.0.0.1", false),

@@ -1,22 +1,23 @@
 //! The HTTP client of one peer, every setting of it set, and its errors as outcomes.
 
 use std::error::Error;
-use std::fs;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::Read;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::{Connector, RustlsConnector};
 use url::Url;
 
-use super::resolver::{AddressRefused, CachingResolver};
+use super::resolver::{self, AddressRefused, CachingResolver, Lookup};
 use super::socket::{BUFFER_BYTES, Stale, TcpConnector};
 use super::timing::{Stopwatch, Watched};
+use super::tls;
 use crate::clock::Clock;
 use crate::deliver::outcome::Outcome;
 use crate::deliver::retry_after;
@@ -27,11 +28,27 @@ const BODY_READ_MAX: u64 = 64 * 1024;
 
 /// How long a connection may rest before it is closed from our side. Servers close theirs after
 /// five seconds and more; a request sent into that moment would be a failed attempt.
-const IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(4);
+const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// Connections that were closed unnoticed and are replaced for one request, before the next one is
-/// its failure.
-const STALE_MAX: usize = 3;
+/// How long a connection is used. An endpoint that moved to another address is then found there
+/// even if the old one goes on answering.
+const AGE_MAX: Duration = resolver::TTL;
+
+/// What clients share with the world around them.
+pub(super) struct Network {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) lookup: Arc<Lookup>,
+    /// How long a connection is used.
+    pub(super) age_max: Duration,
+}
+
+impl Network {
+    /// The system's names.
+    pub(super) fn real(clock: Arc<dyn Clock>) -> Self {
+        let lookup = |target: &str| Ok(target.to_socket_addrs()?.collect());
+        Self { clock, lookup: Arc::new(lookup), age_max: AGE_MAX }
+    }
+}
 
 /// Whom the client talks to.
 #[derive(Clone, Copy, Debug)]
@@ -75,49 +92,46 @@ impl HttpClient {
     pub(super) fn new(
         settings: &DestinationSettings,
         peer: Peer<'_>,
-        clock: Arc<dyn Clock>,
+        network: &Network,
     ) -> Result<Self, String> {
         let config = checked_config(settings, peer)?;
-        let connector =
-            ().chain(TcpConnector { source_address: settings.source_address })
-                .chain(RustlsConnector::default());
-        let resolver = CachingResolver::new(settings.reach, Arc::clone(&clock));
-        Ok(Self { agent: Agent::with_parts(config, connector, resolver), clock })
+        let connector = ().chain(tcp(settings, network)).chain(RustlsConnector::default());
+        let agent = Agent::with_parts(config, connector, resolver(settings, network));
+        Ok(Self { agent, clock: Arc::clone(&network.clock) })
     }
 
     /// A client of the endpoint whose steps `watch` measures.
     pub(super) fn watched(
         settings: &DestinationSettings,
-        clock: Arc<dyn Clock>,
+        network: &Network,
         watch: &Arc<Stopwatch>,
     ) -> Result<Self, String> {
         let config = checked_config(settings, Peer::Endpoint)?;
-        let tcp = TcpConnector { source_address: settings.source_address };
         let connector =
-            ().chain(Watched::connecting(tcp, watch))
+            ().chain(Watched::connecting(tcp(settings, network), watch))
                 .chain(Watched::securing(RustlsConnector::default(), watch));
-        let resolver = CachingResolver::new(settings.reach, Arc::clone(&clock));
-        let resolver = Watched::resolving(resolver, watch);
-        Ok(Self { agent: Agent::with_parts(config, connector, resolver), clock })
+        let resolver = Watched::resolving(resolver(settings, network), watch);
+        let agent = Agent::with_parts(config, connector, resolver);
+        Ok(Self { agent, clock: Arc::clone(&network.clock) })
     }
 
-    /// Posts over a connection that cannot be stale, and keeps the first `keep` bytes of the answer's
-    /// body, and its headers.
-    pub(super) fn post_once(&self, post: Post<'_>, keep: usize) -> (Outcome, HeaderMap) {
-        let ended = self.exchange(post.request(), keep);
+    /// Posts over a connection that cannot be stale; the answer's headers come along.
+    pub(super) fn post_once(&self, post: Post<'_>) -> (Outcome, HeaderMap) {
+        let ended = self.exchange(post.request());
         ended.unwrap_or_else(|error| (outcome(&error), HeaderMap::new()))
     }
 
-    /// Posts and keeps the first `keep` bytes of the answer's body.
-    pub(super) fn post(&self, post: Post<'_>, keep: usize) -> Outcome {
-        for _ in 0..STALE_MAX {
-            match self.exchange(post.request(), keep) {
-                Err(error) if is_caused_by::<Stale>(&error) => {}
-                Err(error) => return outcome(&error),
-                Ok((outcome, _)) => return outcome,
+    /// Posts; the outcome holds the first [`BODY_READ_MAX`] bytes of the answer's body.
+    pub(super) fn post(&self, post: Post<'_>) -> Outcome {
+        let ended = match self.exchange(post.request()) {
+            // Over a new connection: the others that rest are likely to be closed too.
+            Err(error) if is_caused_by::<Stale>(&error) => {
+                let request = self.agent.configure_request(post.request());
+                self.exchange(request.max_idle_age(Duration::ZERO).build())
             }
-        }
-        self.post_once(post, keep).0
+            ended => ended,
+        };
+        ended.map_or_else(|error| outcome(&error), |(outcome, _)| outcome)
     }
 
     /// Ends open requests and lets no other start.
@@ -125,11 +139,7 @@ impl HttpClient {
         self.agent.clone().shutdown();
     }
 
-    fn exchange(
-        &self,
-        request: http::Request<&[u8]>,
-        keep: usize,
-    ) -> Result<(Outcome, HeaderMap), ureq::Error> {
+    fn exchange(&self, request: http::Request<&[u8]>) -> Result<(Outcome, HeaderMap), ureq::Error> {
         let (head, body) = self.agent.run(request)?.into_parts();
         let now = self.clock.now();
         let code = head.status.as_u16();
@@ -137,10 +147,8 @@ impl HttpClient {
         let retry_after = retry_after
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after::parse(value, now));
-        let mut reader = body.into_reader().take(BODY_READ_MAX);
         let mut answer = Vec::new();
-        (&mut reader).take(keep as u64).read_to_end(&mut answer)?;
-        io::copy(&mut reader, &mut io::sink())?;
+        body.into_reader().take(BODY_READ_MAX).read_to_end(&mut answer)?;
         Ok((Outcome::Status { code, retry_after, answer }, head.headers))
     }
 }
@@ -158,14 +166,23 @@ fn checked_config(settings: &DestinationSettings, peer: Peer<'_>) -> Result<Conf
         Peer::TokenEndpoint(url) => url,
     };
     check_scheme(url, settings.reach)?;
-    Ok(config(settings, tls(settings, peer)?))
+    Ok(config(settings, tls::config(settings, peer)?))
+}
+
+fn tcp(settings: &DestinationSettings, network: &Network) -> TcpConnector {
+    TcpConnector { source_address: settings.source_address, age_max: network.age_max }
+}
+
+fn resolver(settings: &DestinationSettings, network: &Network) -> CachingResolver {
+    let (clock, lookup) = (Arc::clone(&network.clock), Arc::clone(&network.lookup));
+    CachingResolver::new(settings.reach, clock, lookup)
 }
 
 /// Whether `url` may be requested without asking its host first.
 fn check_scheme(url: &Url, reach: Reach) -> Result<(), String> {
     let is_own = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
         Some(url::Host::Domain(_)) => false,
         None => return Err("the URL names no host".to_owned()),
     };
@@ -200,45 +217,11 @@ fn config(settings: &DestinationSettings, tls: TlsConfig) -> Config {
 /// Dataflows of one destination whose connections may all rest at once.
 const FLOWS_PER_DESTINATION: usize = 4;
 
-fn tls(settings: &DestinationSettings, peer: Peer<'_>) -> Result<TlsConfig, String> {
-    let mut builder = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
-    if let Some(path) = &settings.ca_file {
-        builder = builder.root_certs(RootCerts::new_with_certs(&certificates(path)?));
-    }
-    let pair = (&settings.client_cert, &settings.client_key, peer);
-    if let (Some(chain), Some(key), Peer::Endpoint) = pair {
-        let key = PrivateKey::from_pem(&read(key)?)
-            .map_err(|error| format!("{}: {error}", key.display()))?;
-        let certificate = ClientCert::new_with_certs(&certificates(chain)?, key);
-        builder = builder.client_cert(Some(certificate));
-    }
-    Ok(builder.build())
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
-    let mut found = Vec::new();
-    for item in parse_pem(&read(path)?) {
-        if let PemItem::Certificate(certificate) =
-            item.map_err(|error| format!("{}: {error}", path.display()))?
-        {
-            found.push(certificate);
-        }
-    }
-    if found.is_empty() {
-        return Err(format!("{} holds no certificate", path.display()));
-    }
-    Ok(found)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
 /// What an error of the client means for the export.
 fn outcome(error: &ureq::Error) -> Outcome {
     match error {
         ureq::Error::Timeout(_) => Outcome::Timeout,
-        ureq::Error::Io(error) => Outcome::Connect(error.to_string()),
+        ureq::Error::Io(error) => Outcome::Connect(tls::described(error)),
         _ if is_caused_by::<AddressRefused>(error) => Outcome::Refused(error.to_string()),
         _ => Outcome::Connect(error.to_string()),
     }

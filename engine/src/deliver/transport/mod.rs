@@ -11,15 +11,18 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod tls;
 
 use std::sync::Arc;
 
 pub(crate) use self::address::is_public;
-use self::client::{HttpClient, Post};
+use self::client::{HttpClient, Network, Peer, Post};
 use self::timing::Stopwatch;
 pub(crate) use self::timing::Times;
+pub(crate) use self::tls::{authorities, client_certificate};
 use super::auth::{Auth, AuthError, TokenEndpoint};
 use super::outcome::{ANSWER_KEPT, Outcome};
+use super::redaction::Redaction;
 use super::request::{Request, uri};
 use super::settings::{AuthSettings, DestinationSettings};
 use crate::clock::Clock;
@@ -35,9 +38,6 @@ pub trait Transport: Send + Sync {
     fn abort(&self) {}
 }
 
-/// Bytes of a token endpoint's answer that are read; a token with its claims is a few thousand.
-const TOKEN_ANSWER_MAX: usize = 64 * 1024;
-
 /// A destination over HTTP.
 #[derive(Debug)]
 pub struct HttpTransport {
@@ -50,8 +50,12 @@ impl HttpTransport {
     ///
     /// An error says what is wrong with the settings.
     pub fn new(settings: &DestinationSettings, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let client = HttpClient::new(settings, client::Peer::Endpoint, Arc::clone(&clock))?;
-        Self::with_client(client, settings, clock)
+        Self::over(&Network::real(clock), settings)
+    }
+
+    fn over(network: &Network, settings: &DestinationSettings) -> Result<Self, String> {
+        let client = HttpClient::new(settings, Peer::Endpoint, network)?;
+        Self::with_client(client, settings, network)
     }
 
     /// Sends `request` over a connection of its own, and tells all that can be told of the exchange.
@@ -61,8 +65,9 @@ impl HttpTransport {
         clock: &Arc<dyn Clock>,
     ) -> Result<Exchange, String> {
         let watch = Arc::new(Stopwatch::new(Arc::clone(clock)));
-        let client = HttpClient::watched(settings, Arc::clone(clock), &watch)?;
-        let transport = Self::with_client(client, settings, Arc::clone(clock))?;
+        let network = Network::real(Arc::clone(clock));
+        let client = HttpClient::watched(settings, &network, &watch)?;
+        let transport = Self::with_client(client, settings, &network)?;
         let authorization = watch.time(|times| &mut times.token, || transport.auth.authorization());
         let authorization = match authorization {
             Ok(authorization) => authorization.map(|authorization| authorization.value),
@@ -78,27 +83,28 @@ impl HttpTransport {
             authorization: authorization.as_ref(),
             body: &request.body,
         };
-        let (outcome, headers) = watch
-            .time(|times| &mut times.exchange, || transport.client.post_once(post, ANSWER_KEPT));
+        let (mut outcome, headers) =
+            watch.time(|times| &mut times.exchange, || transport.client.post_once(post));
+        keep(&mut outcome, post);
         Ok(Exchange { authorization, outcome, headers, times: watch.times() })
     }
 
     fn with_client(
         client: HttpClient,
         settings: &DestinationSettings,
-        clock: Arc<dyn Clock>,
+        network: &Network,
     ) -> Result<Self, String> {
         let endpoint = match &settings.auth {
             AuthSettings::None | AuthSettings::Bearer { .. } => None,
             AuthSettings::ClientCredentials { client, .. }
             | AuthSettings::Password { client, .. } => {
-                let peer = client::Peer::TokenEndpoint(&client.token_url);
-                let http = HttpClient::new(settings, peer, Arc::clone(&clock))?;
+                let peer = Peer::TokenEndpoint(&client.token_url);
+                let http = HttpClient::new(settings, peer, network)?;
                 Some(HttpTokenEndpoint { client: http, uri: uri(&client.token_url)? })
             }
         };
         let endpoint = endpoint.map(|endpoint| Arc::new(endpoint) as Arc<dyn TokenEndpoint>);
-        let auth = Auth::new(&settings.auth, endpoint, clock)?;
+        let auth = Auth::new(&settings.auth, endpoint, Arc::clone(&network.clock))?;
         Ok(Self { client, auth })
     }
 }
@@ -115,17 +121,30 @@ impl Transport for HttpTransport {
             authorization: authorization.as_ref().map(|authorization| &authorization.value),
             body: &request.body,
         };
-        let outcome = self.client.post(post, ANSWER_KEPT);
-        if let (Outcome::Status { code: 401, .. }, Some(authorization)) = (&outcome, authorization)
+        let mut outcome = self.client.post(post);
+        if let (Outcome::Status { code: 401, .. }, Some(authorization)) = (&outcome, &authorization)
         {
-            self.auth.refused(&authorization);
+            self.auth.refused(authorization);
         }
+        keep(&mut outcome, post);
         outcome
     }
 
     fn abort(&self) {
         self.client.abort();
         self.auth.abort();
+    }
+}
+
+/// Leaves of an answer what is kept of it, without what was secret in the request.
+fn keep(outcome: &mut Outcome, post: Post<'_>) {
+    match outcome {
+        // Nobody stores this one.
+        Outcome::Status { code: 200..=299, answer, .. } => answer.truncate(ANSWER_KEPT),
+        Outcome::Status { answer, .. } => {
+            *answer = Redaction::new(post.headers, post.authorization).kept(answer, ANSWER_KEPT);
+        }
+        Outcome::Timeout | Outcome::Connect(_) | Outcome::Refused(_) => {}
     }
 }
 
@@ -152,7 +171,7 @@ impl TokenEndpoint for HttpTokenEndpoint {
     fn post(&self, headers: http::HeaderMap, form: &str) -> Outcome {
         let post =
             Post { uri: &self.uri, headers: &headers, authorization: None, body: form.as_bytes() };
-        self.client.post(post, TOKEN_ANSWER_MAX)
+        self.client.post(post)
     }
 
     fn abort(&self) {

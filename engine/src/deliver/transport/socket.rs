@@ -27,10 +27,12 @@ const SLACK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct TcpConnector {
     pub(super) source_address: Option<IpAddr>,
+    /// How long a connection is used.
+    pub(super) age_max: Duration,
 }
 
-/// The connection that was reused had been closed by the other side before a byte was sent: the
-/// request was not processed, and may be sent again without being an attempt.
+/// The connection that was reused had been closed by the other side before it took the request in:
+/// that was not processed, and may be sent again without being an attempt.
 #[derive(Debug)]
 pub(super) struct Stale;
 
@@ -43,7 +45,8 @@ impl Connector for TcpConnector {
         _: Option<()>,
     ) -> Result<Option<TcpConnection>, ureq::Error> {
         let deadline = Deadline::new(details);
-        let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "no address of its kind");
+        let none = "the endpoint has no address of the family of source_address";
+        let mut last = io::Error::new(ErrorKind::AddrNotAvailable, none);
         let usable = |address: &&SocketAddr| {
             self.source_address.is_none_or(|source| source.is_ipv4() == address.is_ipv4())
         };
@@ -54,7 +57,7 @@ impl Connector for TcpConnector {
             let share = if tried + 1 == addresses.len() { left } else { left / 2 };
             match connect(*address, self.source_address, share) {
                 Ok(stream) => {
-                    let connection = TcpConnection::new(stream, deadline);
+                    let connection = TcpConnection::new(stream, deadline, self.age_max);
                     let handle: Weak<dyn ShutdownHandle> = {
                         let stream: Arc<dyn ShutdownHandle> = connection.stream.clone();
                         Arc::downgrade(&stream)
@@ -82,7 +85,10 @@ fn at(address: SocketAddr, error: &io::Error) -> io::Error {
 fn connect(to: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        let bound = socket.bind(&SocketAddr::new(source, 0).into());
+        bound.map_err(|error| {
+            io::Error::new(error.kind(), format!("source_address {source}: {error}"))
+        })?;
     }
     socket.connect_timeout(&to.into(), timeout)?;
     socket.set_tcp_nodelay(true)?;
@@ -108,10 +114,7 @@ impl Deadline {
 
     /// What is left of `timeout`, which the client measured at the last restart.
     fn left(&self, timeout: NextTimeout) -> Result<Duration, ureq::Error> {
-        let passed = match ((self.clock)(), self.measured) {
-            (Instant::Exact(now), Instant::Exact(then)) => now.saturating_duration_since(then),
-            _ => Duration::ZERO,
-        };
+        let passed = passed(self.measured, (self.clock)());
         match timeout.after {
             Left::NotHappening => Ok(Duration::MAX),
             Left::Exact(after) => match after.checked_sub(passed) {
@@ -119,6 +122,13 @@ impl Deadline {
                 _ => Err(ureq::Error::Timeout(timeout.reason)),
             },
         }
+    }
+}
+
+fn passed(then: Instant, now: Instant) -> Duration {
+    match (now, then) {
+        (Instant::Exact(now), Instant::Exact(then)) => now.saturating_duration_since(then),
+        _ => Duration::ZERO,
     }
 }
 
@@ -135,11 +145,15 @@ pub(super) struct TcpConnection {
     is_reused: bool,
     /// Whether bytes of this answer have come.
     is_answering: bool,
+    opened: Instant,
+    age_max: Duration,
 }
 
 impl TcpConnection {
-    fn new(stream: TcpStream, deadline: Deadline) -> Self {
+    fn new(stream: TcpStream, deadline: Deadline, age_max: Duration) -> Self {
         Self {
+            opened: deadline.measured,
+            age_max,
             stream: Arc::new(stream),
             buffers: LazyBuffers::new(BUFFER_BYTES, BUFFER_BYTES),
             deadline,
@@ -199,6 +213,19 @@ impl TcpConnection {
         }
     }
 
+    /// Whether `error` says that the other side had closed before it took the request in. An end
+    /// without a reset says nothing: it may come after the request was read.
+    fn is_stale(&self, error: &ureq::Error) -> bool {
+        let is_reset =
+            matches!(error, ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionReset);
+        is_reset && self.is_reused && !self.is_answering
+    }
+
+    /// Whether it may be used once more, as of when the last answer was awaited.
+    fn is_young(&self) -> bool {
+        passed(self.opened, self.deadline.measured) < self.age_max
+    }
+
     /// How many bytes are there to read, without waiting and without taking them: 0 at the end.
     fn peek(&self) -> io::Result<usize> {
         let mut byte = [MaybeUninit::uninit()];
@@ -235,7 +262,12 @@ impl Transport for TcpConnection {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.deadline.restart();
         self.flush(timeout)?;
-        let count = self.read(timeout)?;
+        let count = match self.read(timeout) {
+            Err(error) if self.is_stale(&error) => {
+                return Err(ureq::Error::Other(Box::new(Stale)));
+            }
+            read => read?,
+        };
         self.buffers.input_appended(count);
         self.is_answering |= count > 0;
         Ok(count > 0)
@@ -247,7 +279,7 @@ impl Transport for TcpConnection {
         if self.is_answering {
             self.is_answering = false;
             self.is_reused = true;
-            return true;
+            return self.is_young();
         }
         matches!(self.peek(), Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
@@ -261,7 +293,7 @@ impl fmt::Debug for TcpConnection {
 
 impl fmt::Display for Stale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection was closed before the request was sent")
+        f.write_str("the connection was closed before it took the request in")
     }
 }
 
