@@ -1,6 +1,7 @@
 //! One file a behaviour.
 
 mod audiences_time;
+mod authentication;
 mod backfill;
 mod causes;
 mod cli;
@@ -17,6 +18,9 @@ mod merge;
 mod model;
 mod payload;
 mod profiles;
+mod receiver_matrix;
 mod records;
 mod resume;
+mod secrets;
 mod tidy;
+mod tls;

@@ -7,17 +7,26 @@ use forebay_engine::clock::{Clock, Moment, SystemClock, Timestamp};
 
 use crate::PATIENCE;
 
-/// `now` stands still until it is set; moments go on, because backoffs and timeouts are real.
+/// `now` stands still until it is set; moments go on, because backoffs and timeouts are real, and
+/// can be moved ahead.
 #[derive(Debug)]
 pub struct HandClock {
     now_ms: AtomicI64,
     moments: SystemClock,
+    ahead_ms: AtomicU64,
 }
 
 impl HandClock {
     /// A clock that shows `now`, RFC 3339.
     pub fn at(now: &str) -> Self {
-        Self { now_ms: AtomicI64::new(millis(now)), moments: SystemClock::new() }
+        let now_ms = AtomicI64::new(millis(now));
+        Self { now_ms, moments: SystemClock::new(), ahead_ms: AtomicU64::new(0) }
+    }
+
+    /// Moves moments ahead. Who waits for one notices when it is woken.
+    pub fn pass(&self, duration: Duration) {
+        let ms = u64::try_from(duration.as_millis()).expect("a test takes no ages");
+        self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
     /// Makes the clock show `now`.
@@ -32,7 +41,8 @@ impl Clock for HandClock {
     }
 
     fn moment(&self) -> Moment {
-        self.moments.moment()
+        let ahead = Duration::from_millis(self.ahead_ms.load(Ordering::SeqCst));
+        self.moments.moment().plus(ahead)
     }
 
     fn reread_after(&self) -> Duration {

@@ -18,6 +18,8 @@ pub enum Answer {
     Status(u16),
     /// This status, these header lines (each ending in `\r\n`) and this body.
     With(u16, &'static str, &'static str),
+    /// This status and this body.
+    Text(u16, String),
     /// 200, so much later.
     After(Duration),
     /// 200 once [`Receiver::open_gate`] was called.
@@ -216,15 +218,16 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let number = shared.remember(request.clone());
         let script = Arc::clone(&shared.script.lock().expect("no script panics"));
         let (status, headers, body) = match script(&request, number) {
-            Answer::Status(status) => (status, "", ""),
-            Answer::With(status, headers, body) => (status, headers, body),
+            Answer::Status(status) => (status, "", String::new()),
+            Answer::With(status, headers, body) => (status, headers, body.to_owned()),
+            Answer::Text(status, body) => (status, "", body),
             Answer::After(delay) => {
                 shared.wait_for(delay);
-                (200, "", "")
+                (200, "", String::new())
             }
             Answer::AtGate => {
                 shared.wait_at_gate();
-                (200, "", "")
+                (200, "", String::new())
             }
             Answer::Raw(bytes) => {
                 to.write_all(bytes)?;
@@ -243,7 +246,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 /// A whole request; `None` if the connection ended before one began.
-fn read_request(from: &mut impl BufRead, clock: &SystemClock) -> io::Result<Option<Request>> {
+pub fn read_request(from: &mut impl BufRead, clock: &SystemClock) -> io::Result<Option<Request>> {
     let first = read_line(from)?;
     if first.is_empty() {
         return Ok(None);
