@@ -11,6 +11,7 @@ mod dead_letters;
 mod delete;
 mod delivery;
 mod destinations;
+mod foreign;
 mod full_disk;
 mod import;
 mod import_command;
