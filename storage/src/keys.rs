@@ -13,6 +13,8 @@
 //! | outbox | `f`, dataflow, 0, part (2): counters of a dataflow |
 //! | outbox | `l`, lane, 0, part (2): how far a lane is drained |
 //! | outbox | `w`, dataflow, 0, last sequence (8), part (2): a range of withdrawn exports |
+//! | outbox | `p`, dataflow, 0, policy (4), profile (8), part (2): a marked profile |
+//! | outbox | `q`, dataflow, 0, part (2): how many profiles are marked |
 //! | progress | dataflow, 0, part (2) |
 //! | dead letters | `n`, dataflow, 0, part (2): how many there are |
 //! | dead letters | `r`, dataflow, 0, sequence (8), part (2): one of them |
@@ -30,6 +32,8 @@ pub(crate) const PART_BYTES: usize = 2;
 
 const NUMBER_BYTES: usize = 8;
 
+const POLICY_BYTES: usize = 4;
+
 const CHUNK: u8 = b'c';
 const CONTROL: u8 = b'm';
 const DERIVED: u8 = b'd';
@@ -37,6 +41,8 @@ const EXPORTS: u8 = b'e';
 const FLOW: u8 = b'f';
 const LANE: u8 = b'l';
 const WITHDRAWN: u8 = b'w';
+const MARKED: u8 = b'p';
+const MARKED_COUNT: u8 = b'q';
 const DEAD_COUNT: u8 = b'n';
 const DEAD_ROW: u8 = b'r';
 
@@ -139,6 +145,39 @@ pub(crate) fn lane(lane: &str) -> Result<Vec<u8>, StorageError> {
 /// All lanes, as a range.
 pub(crate) fn lanes() -> std::ops::Range<Vec<u8>> {
     vec![LANE]..vec![LANE + 1]
+}
+
+/// A profile of a merge policy that is marked for a dataflow.
+pub(crate) fn marked(dataflow: &str, policy: u32, profile: u64) -> Result<Vec<u8>, StorageError> {
+    let front = named(&[MARKED], dataflow)?;
+    Ok([&front[..], &policy.to_be_bytes(), &profile.to_be_bytes()].concat())
+}
+
+/// Merge policy and profile of the mark at this key.
+pub(crate) fn split_marked(key: &[u8]) -> Result<(u32, u64), StorageError> {
+    let (front, profile) = key.split_last_chunk::<NUMBER_BYTES>().ok_or_else(|| damaged(key))?;
+    let (_, policy) = front.split_last_chunk::<POLICY_BYTES>().ok_or_else(|| damaged(key))?;
+    Ok((u32::from_be_bytes(*policy), u64::from_be_bytes(*profile)))
+}
+
+/// Before every mark of a dataflow.
+pub(crate) fn marked_start(dataflow: &str) -> Result<Vec<u8>, StorageError> {
+    named(&[MARKED], dataflow)
+}
+
+/// After every mark of a dataflow.
+pub(crate) fn marked_end(dataflow: &str) -> Result<Vec<u8>, StorageError> {
+    after_numbered(MARKED, dataflow)
+}
+
+/// How many profiles are marked for a dataflow.
+pub(crate) fn marked_count(dataflow: &str) -> Result<Vec<u8>, StorageError> {
+    named(&[MARKED_COUNT], dataflow)
+}
+
+/// All counts of marked profiles, as a range.
+pub(crate) fn marked_counts() -> std::ops::Range<Vec<u8>> {
+    vec![MARKED_COUNT]..vec![MARKED_COUNT + 1]
 }
 
 /// The name in a key made of one letter and a name.
@@ -256,6 +295,7 @@ mod tests {
         assert_eq!(exports_last(&exports("a", 7).unwrap()).unwrap(), 7);
         assert_eq!(split_withdrawn(&withdrawn("a", 7).unwrap()).unwrap(), ("a".to_owned(), 7));
         assert_eq!(split_dead_row(&dead_row("a.b", 9).unwrap()).unwrap(), ("a.b".to_owned(), 9));
+        assert_eq!(split_marked(&marked("a.b", 2, 9).unwrap()).unwrap(), (2, 9));
         assert_eq!(name_behind_letter(&flow("to_x").unwrap()).unwrap(), "to_x");
         assert_eq!(plain_name(&plain("clock").unwrap()).unwrap(), "clock");
         assert_eq!(split_part(&part(b"k", 300)).unwrap(), (&b"k"[..], 300));
@@ -269,6 +309,9 @@ mod tests {
             ("names before numbers", exports("a", u64::MAX).unwrap(), exports("a.", 0).unwrap()),
             ("a dataflow ends", exports("a", u64::MAX).unwrap(), exports_end("a").unwrap()),
             ("before longer names", exports_end("a").unwrap(), exports("a-", 0).unwrap()),
+            ("marks begin", marked_start("a").unwrap(), part(&marked("a", 0, 0).unwrap(), 0)),
+            ("by policy first", marked("a", 1, 9).unwrap(), marked("a", 2, 0).unwrap()),
+            ("and end", marked("a", u32::MAX, u64::MAX).unwrap(), marked_end("a").unwrap()),
             ("chunks end", chunk(Offset::from_u64(u64::MAX)), chunks_end()),
             ("parts by number", part(b"k", 255), part(b"k", 256)),
         ];

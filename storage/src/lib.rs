@@ -55,6 +55,6 @@ pub use log_reader::LogReader;
 pub use meta::Meta;
 pub use offset::Offset;
 pub use options::{Compression, Faults, StoreOptions, WriteOp};
-pub use outbox::{Derived, ExportRow, FlowExports, LaneMark, Outbox};
+pub use outbox::{Derived, ExportRow, FlowExports, FlowMarks, LaneMark, Mark, MarkKey, Outbox};
 pub use progress::{Progress, ProgressRow};
 pub use store::Store;

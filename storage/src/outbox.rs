@@ -8,14 +8,15 @@
 //!
 //! # Invariants
 //!
-//! 1. Exports, their sequence counters, lane marks and the next offset to derive become visible in
-//!    one batch of one tree, so a crash never separates them.
+//! 1. Exports, their sequence counters, marked profiles, lane marks and the next offset to derive
+//!    become visible in one batch of one tree, so a crash never separates them.
 //! 2. Sequences of a dataflow rise from 1 and are never given twice, also when exports are gone.
 //! 3. What is in memory here (counters, marks) is what is in the database, never ahead of it.
 //!
 //! A caller trims only what a progress row written *before* counts as done: both lie in the same
 //! database, so a crash that keeps the trimming keeps the row.
 
+mod marked;
 mod withdrawn;
 
 use std::collections::HashMap;
@@ -30,6 +31,8 @@ use crate::parts::{self, Scan};
 use crate::state::{State, Trees};
 use crate::{Compression, Offset, StorageError, WriteOp, codec, keys};
 use withdrawn::Withdrawn;
+
+pub use marked::{FlowMarks, Mark, MarkKey};
 
 const WHAT: &str = "a chunk of exports";
 
@@ -67,6 +70,8 @@ pub struct Derived {
     pub flows: Vec<FlowExports>,
     /// Lanes that moved.
     pub lanes: Vec<LaneMark>,
+    /// Profiles that are marked, or are so no more.
+    pub marked: Vec<FlowMarks>,
 }
 
 /// New exports of one dataflow.
@@ -104,6 +109,8 @@ struct Marks {
     next: Offset,
     flows: HashMap<String, Counters>,
     lanes: HashMap<String, u64>,
+    /// How many profiles are marked, by dataflow.
+    marked: HashMap<String, u64>,
 }
 
 #[derive(Clone, Copy, Debug, Encode, Decode)]
@@ -159,6 +166,9 @@ impl Outbox {
         }
         let trees = self.state.trees()?;
         after.write(&trees.outbox, &mut batch, derived)?;
+        for flow in &derived.marked {
+            written += marked::write(&trees.outbox, &mut batch, flow, &mut after.marked)?;
+        }
         trees.apply(WriteOp::StoreExports, &trees.outbox, batch)?;
         self.state.wrote(written);
         *marks = after;
@@ -224,30 +234,69 @@ impl Outbox {
         let end = keys::part(&keys::exports(dataflow, below)?, 0);
         let start = keys::part(&keys::exports(dataflow, 0)?, 0);
         loop {
-            let mut marks = self.marks();
             let trees = self.state.trees()?;
             let scan = Scan::new(WHAT, &trees.outbox, start.clone()..end.clone());
             let keys: Vec<_> =
                 scan.take(TRIM_CHUNKS_MAX).map(|item| Ok(item?.0)).collect::<Result<_, _>>()?;
+            drop(trees);
             let ranges = self.ranges().below(dataflow, below);
             if keys.is_empty() && ranges.is_empty() {
                 return Ok(());
             }
-            let mut batch = Batch::default();
-            let mut counters = marks.flows.get(dataflow).copied().unwrap_or_default();
-            for key in &keys {
-                let freed = parts::remove(&trees.outbox, &mut batch, key)?;
-                counters.stored_bytes = counters.stored_bytes.saturating_sub(freed);
-            }
-            for last in &ranges {
-                let key = keys::withdrawn(dataflow, *last)?;
-                parts::remove(&trees.outbox, &mut batch, &key)?;
-            }
-            counters.write(&trees.outbox, &mut batch, dataflow)?;
-            trees.apply(WriteOp::TrimExports, &trees.outbox, batch)?;
-            marks.flows.insert(dataflow.to_owned(), counters);
-            self.ranges().forget(dataflow, &ranges);
+            self.drop_chunks(dataflow, &keys, &ranges)?;
         }
+    }
+
+    /// Drops the chunks of `dataflow` that lie wholly within ranges of sequences (both ends
+    /// included), of which each export is done.
+    ///
+    /// What [`Self::trim`] leaves because one export below waits for its retry. In several batches, as
+    /// there. Cost: a look-up for each range, and a read of what is dropped.
+    pub fn trim_within(&self, dataflow: &str, ranges: &[(u64, u64)]) -> Result<(), StorageError> {
+        for &(first, last) in ranges {
+            let mut keys = Vec::new();
+            let start = keys::part(&keys::exports(dataflow, first)?, 0);
+            let end = keys::part(&keys::exports(dataflow, last)?, u16::MAX);
+            let trees = self.state.trees()?;
+            for item in Scan::new(WHAT, &trees.outbox, start..end) {
+                let (key, value) = item?;
+                let (head, _) = codec::decode_front::<Head>(WHAT, value.bytes())?;
+                if head.first_sequence >= first {
+                    keys.push(key);
+                }
+            }
+            drop(trees);
+            for keys in keys.chunks(TRIM_CHUNKS_MAX) {
+                self.drop_chunks(dataflow, keys, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the chunks at these keys, and the ranges of withdrawn exports with these ends, in one
+    /// batch.
+    fn drop_chunks(
+        &self,
+        dataflow: &str,
+        keys: &[Vec<u8>],
+        ranges: &[u64],
+    ) -> Result<(), StorageError> {
+        let mut marks = self.marks();
+        let trees = self.state.trees()?;
+        let mut batch = Batch::default();
+        let mut counters = marks.flows.get(dataflow).copied().unwrap_or_default();
+        for key in keys {
+            let freed = parts::remove(&trees.outbox, &mut batch, key)?;
+            counters.stored_bytes = counters.stored_bytes.saturating_sub(freed);
+        }
+        for last in ranges {
+            parts::remove(&trees.outbox, &mut batch, &keys::withdrawn(dataflow, *last)?)?;
+        }
+        counters.write(&trees.outbox, &mut batch, dataflow)?;
+        trees.apply(WriteOp::TrimExports, &trees.outbox, batch)?;
+        marks.flows.insert(dataflow.to_owned(), counters);
+        self.ranges().forget(dataflow, ranges);
+        Ok(())
     }
 
     /// Replaces the chunk at a key by one of the rows that are kept, and writes the rest of `batch`.
@@ -357,6 +406,7 @@ impl Marks {
             let through = codec::decode("a lane", value.bytes())?;
             marks.lanes.insert(keys::name_behind_letter(&key)?, through);
         }
+        marks.marked = marked::counts(tree)?;
         Ok(marks)
     }
 

@@ -42,7 +42,7 @@ fn script(store: &Store, done: &mut Acknowledged) -> Result<(), StorageError> {
         done.entries = next.as_u64();
         let rows = [1, 2].map(|profile| ExportRow { profile, ..ExportRow::default() }).to_vec();
         let flow = FlowExports { dataflow: "to".to_owned(), first_sequence: 2 * round + 1, rows };
-        store.outbox().commit(&Derived { next, flows: vec![flow], lanes: Vec::new() })?;
+        store.outbox().commit(&Derived { next, flows: vec![flow], ..Derived::default() })?;
         store.sync_state()?;
         done.sequence = 2 * round + 2;
         store.dead_letters().put("to", round, &DeadLetterRow::default())?;

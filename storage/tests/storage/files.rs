@@ -104,7 +104,7 @@ fn no_value_goes_to_a_file_of_its_own() {
             .to_vec();
         let first_sequence = 3 * round + 1;
         let flow = FlowExports { dataflow: "to".to_owned(), first_sequence, rows };
-        let derived = Derived { next, flows: vec![flow], lanes: Vec::new() };
+        let derived = Derived { next, flows: vec![flow], ..Derived::default() };
         host.store().outbox().commit(&derived).unwrap();
         host.store().sync_state().unwrap();
         host.store().outbox().trim("to", first_sequence.saturating_sub(30)).unwrap();

@@ -12,4 +12,5 @@ mod kill;
 mod log_model;
 mod power_cut;
 mod state_model;
+mod stored_bytes;
 mod writer;

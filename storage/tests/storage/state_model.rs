@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_storage::{
-    AttemptRow, DeadLetterRow, Derived, ExportRow, FlowExports, LaneMark, Offset, ProgressRow,
-    Store, StoreOptions,
+    AttemptRow, DeadLetterRow, Derived, ExportRow, FlowExports, FlowMarks, LaneMark, Mark, MarkKey,
+    Offset, ProgressRow, Store, StoreOptions,
 };
 use proptest::prelude::*;
 
@@ -21,7 +21,11 @@ enum Op {
     /// For each dataflow, a gap in the sequences and the lengths of new payloads.
     Commit([(u64, Vec<usize>); 2]),
     Trim(usize, u64),
+    TrimWithin(usize, u64, u64),
     Withdraw(usize, Vec<u64>),
+    /// Profiles to mark, with causes, and profiles whose marks are taken.
+    Mark(usize, BTreeMap<u64, u8>, Vec<u64>),
+    Forget(usize),
     Progress(usize, ProgressRow),
     Bury(usize, u64, usize),
     Raise(usize, u64),
@@ -35,6 +39,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let flow = || 0..FLOWS.len();
     let length = || prop_oneof![8 => 0..2_000usize, 1 => 50_000..150_000usize];
+    let marks = || prop::collection::vec(0..9u64, 0..4);
     let rows = || (0..2u64, prop::collection::vec(length(), 0..12));
     let progress = (0..50u64, prop::collection::vec(50..90u64, 0..4), any::<i64>()).prop_map(
         |(w, done, ms)| {
@@ -48,6 +53,10 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (rows(), rows()).prop_map(|(a, b)| Op::Commit([a, b])),
         2 => (flow(), 0..60u64).prop_map(|(f, below)| Op::Trim(f, below)),
         2 => (flow(), prop::collection::vec(0..60u64, 0..6)).prop_map(|(f, s)| Op::Withdraw(f, s)),
+        2 => (flow(), 0..60u64, 0..30u64).prop_map(|(f, from, n)| Op::TrimWithin(f, from, from + n)),
+        3 => (flow(), prop::collection::btree_map(0..9u64, 0..8u8, 0..6), marks())
+            .prop_map(|(f, set, taken)| Op::Mark(f, set, taken)),
+        1 => flow().prop_map(Op::Forget),
         2 => (flow(), progress).prop_map(|(f, row)| Op::Progress(f, row)),
         3 => (flow(), 0..8u64, length()).prop_map(|(f, s, l)| Op::Bury(f, s, l)),
         2 => (flow(), 0..8u64).prop_map(|(f, s)| Op::Raise(f, s)),
@@ -71,6 +80,7 @@ struct Model {
     withdrawn: BTreeSet<(String, u64)>,
     progress: BTreeMap<String, ProgressRow>,
     dead: ByFlow<DeadLetterRow>,
+    marked: BTreeMap<(String, MarkKey), Mark>,
 }
 
 fn row(sequence: u64, length: usize) -> ExportRow {
@@ -114,6 +124,21 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
                 name != FLOWS[*flow] || sequence >= below || left.contains(key)
             });
         }
+        Op::TrimWithin(flow, first, last) => {
+            store.outbox().trim_within(FLOWS[*flow], &[(*first, *last)]).unwrap();
+            // By whole chunks, as above.
+            let left = read(store, FLOWS[*flow]);
+            let gone = |(name, sequence): &(String, u64)| {
+                let within = (first..=last).contains(&sequence);
+                name == FLOWS[*flow] && within && !left.contains_key(sequence)
+            };
+            model.exports.retain(|key, _| !gone(key));
+        }
+        Op::Mark(flow, set, taken) => mark(store, model, FLOWS[*flow], (set, taken)),
+        Op::Forget(flow) => {
+            store.outbox().forget_marked(FLOWS[*flow]).unwrap();
+            model.marked.retain(|(name, _), _| name != FLOWS[*flow]);
+        }
         Op::Withdraw(flow, sequences) => {
             // `row` makes the offset of the sequence.
             let is_gone = |row: &ExportRow| sequences.contains(&(row.offset / 7));
@@ -151,12 +176,35 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
     }
 }
 
+/// Half of the profiles are under another policy.
+fn key(profile: u64) -> MarkKey {
+    MarkKey { policy: u32::from(profile % 2 == 0), profile }
+}
+
+fn mark(store: &Store, model: &mut Model, flow: &str, (set, taken): (&BTreeMap<u64, u8>, &[u64])) {
+    model.next += 1;
+    let next = model.next;
+    let mut marks = FlowMarks { dataflow: flow.to_owned(), ..FlowMarks::default() };
+    for (profile, causes) in set {
+        let new = Mark { causes: *causes, offset: next, accepted_ms: -7 };
+        marks.set.insert(key(*profile), new);
+        let known = model.marked.entry((flow.to_owned(), key(*profile))).or_insert(new);
+        known.causes |= causes;
+    }
+    for profile in taken.iter().filter(|profile| !set.contains_key(profile)) {
+        marks.taken.insert(key(*profile));
+        model.marked.remove(&(flow.to_owned(), key(*profile)));
+    }
+    let next = Offset::from_u64(next);
+    store.outbox().commit(&Derived { next, marked: vec![marks], ..Derived::default() }).unwrap();
+}
+
 fn commit(store: &Store, model: &mut Model, flows: &[(u64, Vec<usize>); 2]) {
     model.next += 3;
     model.lane = Some(model.next * 2);
     let lane = LaneMark { lane: "backfill".to_owned(), through: model.next * 2 };
     let mut derived =
-        Derived { next: Offset::from_u64(model.next), flows: Vec::new(), lanes: vec![lane] };
+        Derived { next: Offset::from_u64(model.next), lanes: vec![lane], ..Derived::default() };
     for (flow, (gap, lengths)) in flows.iter().enumerate() {
         let first_sequence = model.sequences[flow] + 1 + gap;
         let rows: Vec<_> =
@@ -197,6 +245,13 @@ fn observe(store: &Store) -> Model {
         let named = rows.into_iter().map(|(sequence, row)| ((flow.to_owned(), sequence), row));
         seen.exports.extend(named);
         seen.withdrawn.extend(withdrawn(store, flow));
+        let marked = store.outbox().marked_profiles(flow, None, usize::MAX).unwrap();
+        let (count, next) = store.outbox().marked_and_next_sequence(flow);
+        assert_eq!((count, next), (marked.len() as u64, store.outbox().next_sequence(flow)));
+        for (key, mark) in marked {
+            assert_eq!(store.outbox().mark(flow, key).unwrap(), Some(mark), "{flow}");
+            seen.marked.insert((flow.to_owned(), key), mark);
+        }
         let count = seen.dead.len() as u64;
         let listed = store.dead_letters().list(Some(flow), None, usize::MAX).unwrap();
         seen.dead.extend(listed.into_iter().map(|(name, sequence, row)| ((name, sequence), row)));
@@ -268,6 +323,44 @@ proptest! {
 }
 
 #[test]
+fn marked_profiles_are_listed_page_by_page() {
+    let host = Host::new(StoreOptions::default());
+    let (policy, mut model) = (|policy, profile| MarkKey { policy, profile }, Model::default());
+    for flow in ["to", "to_x"] {
+        mark(host.store(), &mut model, flow, (&(0..6).map(|profile| (profile, 1)).collect(), &[]));
+    }
+    let outbox = host.store().outbox();
+    let page = |after, limit| -> Vec<MarkKey> {
+        let page = outbox.marked_profiles("to", after, limit).unwrap();
+        page.into_iter().map(|(key, _)| key).collect()
+    };
+    let all = [(0, 1), (0, 3), (0, 5), (1, 0), (1, 2), (1, 4)].map(|(p, id)| policy(p, id));
+    assert_eq!(page(None, 9), all);
+    assert_eq!(page(None, 2), all[..2]);
+    assert_eq!(page(Some(all[1]), 3), all[2..5]);
+    assert_eq!(page(Some(policy(0, 4)), 1), all[2..3], "behind one that is not there");
+    assert_eq!(page(Some(all[5]), 9), []);
+    assert_eq!(outbox.marked_dataflows(), ["to", "to_x"]);
+    outbox.forget_marked("to").unwrap();
+    assert_eq!((outbox.marked_dataflows(), page(None, 9)), (vec!["to_x".to_owned()], vec![]));
+    assert_eq!(outbox.mark("to", all[0]).unwrap(), None);
+}
+
+#[test]
+fn what_is_done_above_one_that_waits_is_dropped_by_whole_chunks() {
+    let host = Host::new(StoreOptions::default());
+    let outbox = host.store().outbox();
+    let rows: Vec<_> = (1..=1_000).map(|sequence| row(sequence, 1_000)).collect();
+    let flow = FlowExports { dataflow: "to".to_owned(), first_sequence: 1, rows };
+    outbox.commit(&Derived { flows: vec![flow], ..Derived::default() }).unwrap();
+    outbox.trim_within("to", &[(2, 300), (310, 1_000)]).unwrap();
+    let left: Vec<u64> = outbox.read("to", 0, usize::MAX).unwrap().iter().map(|r| r.0).collect();
+    assert_eq!(left[0], 1);
+    assert!((301..310).all(|sequence| left.contains(&sequence)), "{left:?}");
+    assert!(left.len() < 250, "{} of three chunks", left.len());
+}
+
+#[test]
 fn exports_are_read_by_whole_chunks_and_trimmed_by_them() {
     let host = Host::new(StoreOptions::default());
     let outbox = host.store().outbox();
@@ -333,7 +426,7 @@ fn a_sequence_is_never_given_twice_and_the_log_never_derived_backwards() {
     let derived = |next, first_sequence| {
         let dataflow = "to".to_owned();
         let flows = vec![FlowExports { dataflow, first_sequence, rows: vec![row(1, 9); 2] }];
-        Derived { next: Offset::from_u64(next), flows, lanes: Vec::new() }
+        Derived { next: Offset::from_u64(next), flows, ..Derived::default() }
     };
     // (what it shows, next offset, first sequence, taken, next sequence afterwards)
     let cases = [

@@ -67,7 +67,7 @@ fn derive(store: &Store, payloads: Vec<Vec<u8>>) {
     rows.extend(payloads.into_iter().map(row));
     let lanes = vec![LaneMark { lane: "all".to_owned(), through: next.as_u64() }];
     let flows = vec![FlowExports { dataflow, first_sequence, rows }];
-    store.outbox().commit(&Derived { next, flows, lanes }).unwrap();
+    store.outbox().commit(&Derived { next, flows, lanes, ..Derived::default() }).unwrap();
     store.meta().put("first", &next.as_u64().to_be_bytes()).unwrap();
     let row = forebay_storage::ProgressRow { watermark: next.as_u64(), ..Default::default() };
     store.progress().write("to", &row).unwrap();
