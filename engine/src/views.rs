@@ -184,7 +184,7 @@ pub struct DataflowView {
     pub last_error_at: Option<String>,
     /// Sequence of the newest export.
     pub last_sequence: u64,
-    /// Stored and not done.
+    /// Stored and not done, and profiles that are marked.
     pub waiting: u64,
     /// When the record behind the oldest waiting export was accepted, RFC 3339.
     pub oldest_waiting: Option<String>,
@@ -194,6 +194,10 @@ pub struct DataflowView {
     pub in_flight: u64,
     /// Exports that wait for a retry.
     pub parked: u64,
+    /// Profiles whose export waits for room (`disk_budget`), and will show their state of then.
+    pub marked: u64,
+    /// Bytes that stored exports take of the destination's `disk_budget`.
+    pub stored_bytes: u64,
     /// Dead letters kept.
     pub dead_letters: u64,
     /// Dead letters that are being replayed.

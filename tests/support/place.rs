@@ -10,7 +10,7 @@ use forebay_engine::clock::{Clock, SystemClock, Timestamp};
 use forebay_engine::config::Config;
 use forebay_engine::engine::{Engine, Import, Mode, Options, Progress, Waiting};
 use forebay_engine::error::EngineError;
-use forebay_engine::views::{ImportSummary, ProfileView, Summary};
+use forebay_engine::views::{DataflowView, ImportSummary, ProfileView, Summary};
 use forebay_storage::StoreOptions;
 use tempfile::TempDir;
 
@@ -122,6 +122,20 @@ impl Place {
         Engine::open_with(options, storage, &Silent)
     }
 
+    /// Starts an engine that delivers, over a store that fails or packs as `storage` says.
+    pub fn try_open_with(&self, storage: StoreOptions) -> Result<Engine, EngineError> {
+        let (config, clock) = (Some(self.config()), Arc::clone(&self.clock));
+        let options = Options { data: self.data(), config, mode: Mode::Deliver, clock };
+        Engine::open_with(options, storage, &Silent)
+    }
+
+    /// Feeds `records` without sending anything, as `forebay ingest` does, and stops.
+    pub fn ingest(&self, records: &[Record]) {
+        let engine = self.try_open(Mode::Derive).expect("the engine starts");
+        feed(&engine, &ndjson(records));
+        engine.close().expect("the engine stops");
+    }
+
     /// Feeds `records`, delivers everything, stops.
     pub fn run(&self, records: &[Record]) -> Ran {
         self.run_text(&ndjson(records))
@@ -175,6 +189,12 @@ impl Place {
         let loaded = check::load(&self.path().join("forebay.toml"), &|_| None);
         loaded.unwrap_or_else(|faults| panic!("the configuration has faults\n{faults}"))
     }
+}
+
+/// How a dataflow is.
+pub fn flow_view(engine: &Engine, id: &str) -> DataflowView {
+    let views = engine.dataflows().expect("the engine answers");
+    views.into_iter().find(|view| view.id == id).expect("the dataflow is defined")
 }
 
 /// Feeds these lines to a running engine.

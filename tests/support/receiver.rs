@@ -28,6 +28,8 @@ pub enum Answer {
     Raw(&'static [u8]),
     /// The end of the connection.
     Drop,
+    /// A 200 that comes byte by byte, one a second.
+    Trickle,
 }
 
 type Script = dyn Fn(&Request, usize) -> Answer + Send + Sync;
@@ -233,6 +235,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 to.write_all(bytes)?;
                 return to.shutdown(Shutdown::Both);
             }
+            Answer::Trickle => return trickle(&to, shared),
             Answer::Drop => return to.shutdown(Shutdown::Both),
         };
         // Noted first: a client that has its answer may look at what was noted.
@@ -241,6 +244,15 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let head =
             format!("HTTP/1.1 {status} Scripted\r\n{headers}Content-Length: {length}\r\n\r\n");
         to.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
+    }
+    Ok(())
+}
+
+/// Until the client has enough of it.
+fn trickle(mut to: &TcpStream, shared: &Shared) -> io::Result<()> {
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" {
+        to.write_all(&[*byte])?;
+        shared.wait_for(Duration::from_secs(1));
     }
     Ok(())
 }

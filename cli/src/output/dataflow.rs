@@ -150,12 +150,18 @@ fn waiting(view: &DataflowView) -> String {
         return "0".to_owned();
     }
     format!(
-        "{}, the oldest for {}; {} in flight, {} parked for a retry",
+        "{}, the oldest for {}; {} in flight, {} parked for a retry{}",
         number(view.waiting),
         oldest(view),
         number(view.in_flight),
-        number(view.parked)
+        number(view.parked),
+        marked(view)
     )
+}
+
+/// Said where there are any: past the destination's disk budget.
+fn marked(view: &DataflowView) -> String {
+    if view.marked == 0 { String::new() } else { format!(", {} only marked", number(view.marked)) }
 }
 
 fn dead_letters(view: &DataflowView) -> String {

@@ -187,7 +187,12 @@ impl Dispatcher {
                 return Ok(Action::Idle);
             }
             let Some(sequence) = self.queue.first_ready() else {
-                return Ok(self.queue.next_due().map_or(Action::Idle, Action::WaitUntil));
+                match self.queue.next_due() {
+                    // Read a moment ago, with a retry of an earlier run that is due.
+                    Some(due) if due <= tick.now => continue,
+                    Some(due) => return Ok(Action::WaitUntil(due)),
+                    None => return Ok(Action::Idle),
+                }
             };
             if let Some(wait) = self.gate(tick.now) {
                 return Ok(wait);
@@ -233,12 +238,12 @@ impl Dispatcher {
             _ if ended.withdrawn => self.done(sequence, tick.now),
             // A failed probe is no attempt, and the export waits with the others.
             _ if ended.role == Role::Probe && !retry::is_sign_of_life(outcome) => {
-                self.queue.put_back(sequence);
+                self.wait(sequence, None);
             }
-            Decision::Gone | Decision::Renew => self.queue.put_back(sequence),
+            Decision::Gone | Decision::Renew => self.wait(sequence, None),
             Decision::Retry(wait) => {
                 self.attempted(sequence, outcome, tick);
-                self.queue.park(sequence, tick.now.plus(wait));
+                self.wait(sequence, Some(tick.now.plus(wait)));
             }
             Decision::DeadLetter => {
                 self.attempted(sequence, outcome, tick);
@@ -258,7 +263,7 @@ impl Dispatcher {
         self.write_at = None;
         let mut mark = self.window.mark(&self.queue, tick);
         mark.starts = match writing {
-            Writing::Running => self.rate.supposed_starts(tick.now, tick.wall),
+            Writing::Running => self.rate.supposed_starts(),
             Writing::Stopping => self.rate.starts(tick.now, tick.wall),
         };
         mark
@@ -311,11 +316,15 @@ impl Dispatcher {
     }
 
     fn fill(&mut self, tick: Tick, backlog: &dyn Backlog) -> Result<(), BacklogError> {
-        // Below this there is no need to look; reading then goes up to `enough`.
-        if self.queue.ready() >= self.max_in_flight {
-            return Ok(());
-        }
-        let enough = self.max_in_flight.saturating_mul(READY_PER_REQUEST);
+        let enough = if self.window.reads_ahead() {
+            usize::MAX
+        } else {
+            // Below this there is no need to look; reading then goes up to `enough`.
+            if self.queue.ready() >= self.max_in_flight {
+                return Ok(());
+            }
+            self.max_in_flight.saturating_mul(READY_PER_REQUEST)
+        };
         let collapsed = self.window.fill(&mut self.queue, enough, tick, backlog)?;
         if collapsed > 0 {
             self.metrics.collapsed(collapsed);
@@ -420,6 +429,19 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// An export whose request failed waits: until `due`, or for its turn. With `backlog = "latest"` it
+    /// gives way to a newer one of its profile.
+    fn wait(&mut self, sequence: u64, due: Option<Moment>) {
+        if self.window.reads_ahead() && self.queue.give_way(sequence, due) {
+            self.metrics.collapsed(1);
+            return;
+        }
+        match due {
+            Some(due) => self.queue.park(sequence, due),
+            None => self.queue.put_back(sequence),
+        }
+    }
+
     fn done(&mut self, sequence: u64, now: Moment) {
         self.queue.remove(sequence);
         self.changed(now);
@@ -430,9 +452,9 @@ impl Dispatcher {
     }
 }
 
-/// Stands for an attempt of an earlier run, of which only the number is kept.
+/// Stands for an attempt of which only the number is kept.
 fn earlier_attempt(tick: Tick) -> Attempt {
-    let error = "attempt of an earlier run, of which no details are kept".to_owned();
+    let error = "an earlier attempt, of which no details are kept".to_owned();
     Attempt { at: tick.wall, status: None, error, answer: Vec::new() }
 }
 

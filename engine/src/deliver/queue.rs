@@ -2,7 +2,9 @@
 //!
 //! Each profile has a *lane*: its open exports in sequence order. Only the first of a lane may be
 //! sent; the others are blocked until it is done. So a parked export holds back its own profile and
-//! no other. Of the exports that may be sent, the oldest leaves first.
+//! no other. Of the exports that may be sent, the oldest leaves first. One that replaces others of its
+//! profile (`backlog = "latest"`) takes the place of the oldest of them: a profile that changes all the
+//! time must not fall behind each time it does.
 //!
 //! Memory: an open export costs some hundred bytes; payloads are kept only within
 //! [`PAYLOAD_BYTES_MAX`] and read again when an export without one is due.
@@ -26,6 +28,10 @@ pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of answers of failed attempts in memory; past it attempts keep only their status.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Failed attempts of which details are in memory; past it only their number is kept. Enough for a
+/// full window with the default retries, and a bound where thousands are configured.
+pub const ATTEMPTS_MAX: usize = 4 * OPEN_MAX;
 
 /// Where an open export stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +62,17 @@ struct Slot {
     profile: ProfileKey,
     kind: Kind,
     stage: Stage,
+    /// What says who leaves first: its own sequence, or that of the oldest it replaced.
+    place: u64,
 }
 
 /// What happened to an export before.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Attempts of an earlier run, of which only the number is known.
+    /// Attempts of which only the number is known: those of an earlier run, and those that there was no
+    /// room to remember.
     pub earlier: u32,
-    /// Attempts of this run.
+    /// The other attempts of this run.
     pub attempts: Vec<Attempt>,
     /// When the next attempt is due.
     pub due: Option<Moment>,
@@ -94,13 +103,15 @@ pub struct Ended {
 pub struct Queue {
     slots: BTreeMap<u64, Slot>,
     lanes: HashMap<ProfileKey, VecDeque<u64>, foldhash::fast::RandomState>,
-    ready: BTreeSet<u64>,
+    /// By place and sequence.
+    ready: BTreeSet<(u64, u64)>,
     parked: BinaryHeap<Reverse<(Moment, u64)>>,
     parked_count: usize,
     payloads: HashMap<u64, Arc<Export>, foldhash::fast::RandomState>,
     payload_bytes: usize,
     histories: HashMap<u64, History, foldhash::fast::RandomState>,
     answer_bytes: usize,
+    attempts: usize,
     in_flight: usize,
     replays: usize,
 }
@@ -141,6 +152,11 @@ impl Queue {
         self.payload_bytes
     }
 
+    /// Failed attempts of which details are held, and bytes of their answers.
+    pub const fn attempts_held(&self) -> (usize, usize) {
+        (self.attempts, self.answer_bytes)
+    }
+
     /// Whether `sequence` is open.
     pub fn contains(&self, sequence: u64) -> bool {
         self.slots.contains_key(&sequence)
@@ -161,8 +177,48 @@ impl Queue {
 
     /// Adds an export from the backlog, behind the others of its profile.
     pub fn push(&mut self, export: Export, history: Option<History>) {
+        let place = export.sequence;
+        self.push_at(place, export, history);
+    }
+
+    /// Adds an export from the backlog in the place of those of its profile that wait, which are not
+    /// open any more. Their wait for a retry becomes its own. Returns how many those were.
+    pub fn push_latest(&mut self, export: Export, mut history: Option<History>) -> u64 {
+        let profile = export.profile;
+        let waiting: Vec<u64> = self.lane(profile).filter(|&s| self.is_waiting_live(s)).collect();
+        let oldest = waiting.iter().map(|sequence| self.slots[sequence].place).min();
+        if let Some(due) = waiting.iter().filter_map(|&sequence| self.parked_until(sequence)).max()
+        {
+            let history = history.get_or_insert_default();
+            history.due = history.due.max(Some(due));
+        }
+        for &sequence in &waiting {
+            self.remove(sequence);
+        }
+        self.push_at(oldest.unwrap_or(export.sequence), export, history);
+        waiting.len() as u64
+    }
+
+    /// Gives up `sequence`, which is to wait (until `due`, if given), where a newer export of its
+    /// profile waits behind it: that one takes its place. Whether there was one.
+    pub fn give_way(&mut self, sequence: u64, due: Option<Moment>) -> bool {
+        let Slot { profile, kind, place, .. } = self.slots[&sequence];
+        let newer = self.lane(profile).find(|&s| s > sequence && self.is_waiting_live(s));
+        let (Kind::Live, Some(newer)) = (kind, newer) else { return false };
+        if due.is_some() {
+            let history = self.history(newer);
+            history.due = history.due.max(due);
+        }
+        let slot = self.slot(newer);
+        slot.place = slot.place.min(place);
+        self.remove(sequence);
+        true
+    }
+
+    fn push_at(&mut self, place: u64, export: Export, history: Option<History>) {
         let (sequence, profile) = (export.sequence, export.profile);
         self.insert(export, Kind::Live, history);
+        self.slot(sequence).place = place;
         let lane = self.lanes.entry(profile).or_default();
         lane.push_back(sequence);
         if lane.len() == 1 {
@@ -188,15 +244,6 @@ impl Queue {
             }
             self.promote(sequence);
         }
-    }
-
-    /// The waiting exports of `profile` that a newer one replaces; they are not open any more.
-    pub fn collapse(&mut self, profile: ProfileKey) -> u64 {
-        let waiting: Vec<u64> = self.lane(profile).filter(|&s| self.is_waiting_live(s)).collect();
-        for &sequence in &waiting {
-            self.remove(sequence);
-        }
-        waiting.len() as u64
     }
 
     /// Moves parked exports that are due at `now` to those that may be sent.
@@ -231,7 +278,7 @@ impl Queue {
 
     /// The oldest export that may be sent.
     pub fn first_ready(&self) -> Option<u64> {
-        self.ready.first().copied()
+        self.ready.first().map(|&(_, sequence)| sequence)
     }
 
     /// The payload of `sequence`, if it is in memory.
@@ -258,9 +305,11 @@ impl Queue {
 
     /// A request for `sequence`, which may be sent, starts.
     pub fn start(&mut self, sequence: u64, role: Role) {
-        self.ready.remove(&sequence);
         self.in_flight += 1;
-        self.slot(sequence).stage = Stage::InFlight(role);
+        let slot = self.slot(sequence);
+        slot.stage = Stage::InFlight(role);
+        let place = slot.place;
+        self.ready.remove(&(place, sequence));
     }
 
     /// The request for `sequence` ended; it must be followed by [`Self::remove`], [`Self::park`]
@@ -306,26 +355,39 @@ impl Queue {
         if self.answer_bytes + attempt.answer.len() > ANSWER_BYTES_MAX {
             attempt.answer = Vec::new();
         }
-        self.answer_bytes += attempt.answer.len();
-        let history = self.history(sequence);
+        let history = self.histories.entry(sequence).or_default();
         history.renewed = false;
         history.due = None;
+        if self.attempts >= ATTEMPTS_MAX {
+            history.earlier = history.earlier.saturating_add(1);
+            return;
+        }
+        self.attempts += 1;
+        self.answer_bytes += attempt.answer.len();
         history.attempts.push(attempt);
     }
 
     /// It is done; the next export of its profile may be sent.
     pub fn remove(&mut self, sequence: u64) {
         let Some(slot) = self.slots.remove(&sequence) else { return };
-        self.ready.remove(&sequence);
+        self.ready.remove(&(slot.place, sequence));
         self.parked_count -= usize::from(slot.stage == Stage::Parked);
         self.replays -= usize::from(slot.kind == Kind::Replay);
         self.drop_payload(sequence);
         if let Some(history) = self.histories.remove(&sequence) {
+            self.attempts -= history.attempts.len();
             self.answer_bytes -= history.attempts.iter().map(|a| a.answer.len()).sum::<usize>();
         }
         let lane = self.lanes.get_mut(&slot.profile).expect("an open export is in its lane");
         let was_head = lane.front() == Some(&sequence);
-        lane.retain(|&other| other != sequence);
+        // A lane may be as long as the window, and most that leave it are at its ends.
+        if was_head {
+            lane.pop_front();
+        } else if lane.back() == Some(&sequence) {
+            lane.pop_back();
+        } else {
+            lane.retain(|&other| other != sequence);
+        }
         match (was_head, lane.front().copied()) {
             (_, None) => drop(self.lanes.remove(&slot.profile)),
             (true, Some(next)) => self.promote(next),
@@ -360,7 +422,7 @@ impl Queue {
 
     fn insert(&mut self, export: Export, kind: Kind, history: Option<History>) {
         let (sequence, profile) = (export.sequence, export.profile);
-        let slot = Slot { profile, kind, stage: Stage::Blocked };
+        let slot = Slot { profile, kind, stage: Stage::Blocked, place: sequence };
         let before = self.slots.insert(sequence, slot);
         debug_assert!(before.is_none(), "export {sequence} is added once");
         if let Some(history) = history {
@@ -381,16 +443,19 @@ impl Queue {
 
     /// The first of a lane is so no more.
     fn demote(&mut self, sequence: u64) {
-        self.ready.remove(&sequence);
         let slot = self.slot(sequence);
         let was_parked = slot.stage == Stage::Parked;
         slot.stage = Stage::Blocked;
+        let place = slot.place;
+        self.ready.remove(&(place, sequence));
         self.parked_count -= usize::from(was_parked);
     }
 
     fn set_ready(&mut self, sequence: u64) {
-        self.slot(sequence).stage = Stage::Ready;
-        self.ready.insert(sequence);
+        let slot = self.slot(sequence);
+        slot.stage = Stage::Ready;
+        let place = slot.place;
+        self.ready.insert((place, sequence));
     }
 
     fn slot(&mut self, sequence: u64) -> &mut Slot {
@@ -405,6 +470,12 @@ impl Queue {
         let slot = &self.slots[&sequence];
         let is_waiting = matches!(slot.stage, Stage::Blocked | Stage::Ready | Stage::Parked);
         is_waiting && slot.kind == Kind::Live
+    }
+
+    /// When the retry is due that `sequence` waits for, if it does.
+    fn parked_until(&self, sequence: u64) -> Option<Moment> {
+        let is_parked = self.slots[&sequence].stage == Stage::Parked;
+        self.histories.get(&sequence).filter(|_| is_parked).and_then(|history| history.due)
     }
 
     fn is_parked_until(&self, due: Moment, sequence: u64) -> bool {

@@ -3,7 +3,8 @@
 //! A token bucket would let 2 N through in the second after a rest. So each of the last N starts is
 //! remembered until it is a second old. Over a restart too: starts go with the progress. They cannot
 //! be written before each request, so what is written *while running* supposes the worst, a full
-//! window shortly after the write, and what is written at a stop tells the truth.
+//! window right before the next run begins, and what is written at a stop tells the truth. A run that
+//! follows a crash so waits a second; a shorter wait could be wrong, as nothing tells when the crash was.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,10 +16,6 @@ pub const STORED_STARTS_MAX: usize = 128;
 
 /// The second in "requests a second".
 const WINDOW: Duration = Duration::from_secs(1);
-
-/// How long after progress was written requests may start that no later progress tells of: the
-/// interval of writing, and as much again for a slow disk.
-const UNWRITTEN_MS: i64 = 200;
 
 /// The last N request starts of one dataflow.
 #[derive(Clone, Debug)]
@@ -62,22 +59,18 @@ impl Rate {
         starts
     }
 
-    /// What to store while running: as if a full window started just after.
-    pub fn supposed_starts(&self, now: Moment, wall: Timestamp) -> Vec<Timestamp> {
-        match self.free_at.back() {
-            Some(&newest) if newest > now => {
-                vec![wall.plus_millis(UNWRITTEN_MS); self.limit.min(STORED_STARTS_MAX)]
-            }
-            _ => Vec::new(),
-        }
+    /// What to store while running: that a full window may start at any later time.
+    pub fn supposed_starts(&self) -> Vec<Timestamp> {
+        vec![Timestamp::MAX; self.limit.min(STORED_STARTS_MAX)]
     }
 
     /// Takes over the starts that an earlier run stored.
     ///
-    /// A wall clock that was set back makes the wait at most a second and `UNWRITTEN_MS` long.
+    /// What lies ahead (because it was supposed, or because the wall clock was set back) may have been
+    /// a moment ago.
     pub fn restore(&mut self, starts: &[Timestamp], now: Moment, wall: Timestamp) {
         for start in starts {
-            let ahead = start.as_millis().saturating_sub(wall.as_millis()).min(UNWRITTEN_MS);
+            let ahead = start.as_millis().saturating_sub(wall.as_millis()).min(0);
             let left = u64::try_from(ahead + 1_000).unwrap_or(0);
             for _ in 0..self.thinning() {
                 self.start(now);
@@ -150,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_supposes_a_full_window() {
+    fn a_crash_supposes_a_full_window_whenever_it_was() {
         let wall = Timestamp::from_millis(1_000_000);
-        let mut before = Rate::new(5);
-        before.start(ms(5_000));
-        let stored = before.supposed_starts(ms(5_010), wall);
-        let mut after = Rate::new(5);
-        after.restore(&stored, ms(0), wall.plus_millis(300));
-        assert_eq!(after.next_start(), ms(900));
-        assert!(before.supposed_starts(ms(6_000), wall).is_empty(), "nothing started lately");
+        for limit in [1, 5, 10_000] {
+            let stored = Rate::new(limit).supposed_starts();
+            assert!(stored.len() <= STORED_STARTS_MAX, "{limit}");
+            let mut after = Rate::new(limit);
+            after.restore(&stored, ms(7), wall);
+            assert_eq!(after.next_start(), ms(1_007), "{limit}");
+        }
     }
 }

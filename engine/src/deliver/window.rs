@@ -73,6 +73,12 @@ impl Window {
         self.replays_from = Some(0);
     }
 
+    /// Whether everything that fits is read before anything is sent: where waiting exports collapse,
+    /// a newer one may be the next to be read.
+    pub const fn reads_ahead(&self) -> bool {
+        matches!(self.waiting, Waiting::Latest)
+    }
+
     /// Reads on until `queue` has `enough` exports that may be sent, or there are no more, or it is
     /// full. Returns how many exports collapsed.
     pub fn fill(
@@ -172,13 +178,14 @@ impl Window {
     }
 
     fn push(&self, queue: &mut Queue, export: Export, tick: Tick) -> u64 {
-        let collapsed = match self.waiting {
-            Waiting::All => 0,
-            Waiting::Latest => queue.collapse(export.profile),
-        };
         let history = self.history(export.sequence, tick);
-        queue.push(export, history);
-        collapsed
+        match self.waiting {
+            Waiting::All => {
+                queue.push(export, history);
+                0
+            }
+            Waiting::Latest => queue.push_latest(export, history),
+        }
     }
 
     /// What an earlier run left of a failed export.

@@ -168,6 +168,8 @@ impl Worker {
 
     /// Sends until told to stop; returns when open requests must have ended.
     fn work(&mut self) -> Result<Moment, DeliveryError> {
+        // Before anything is sent: from now on a crash must be known for one.
+        self.write_progress(Tick::read(&*self.clock), Writing::Running)?;
         loop {
             let next = self.send()?;
             self.write_progress_if_due()?;

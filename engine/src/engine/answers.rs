@@ -1,17 +1,15 @@
 //! Questions, answered from one consistent cut: the deriver answers between two jobs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crossbeam::channel::bounded;
 use serde_json::value::RawValue;
 
 use super::Engine;
 use super::deriver::{Deriver, Job};
-use super::stored_backlog::StoredBacklog;
+use super::stored_backlog::progress_of;
 use crate::clock::Timestamp;
 use crate::definitions::AudienceKind;
-use crate::deliver::backlog::Backlog;
 use crate::deliver::settings::DataflowSettings;
 use crate::error::EngineError;
 use crate::identity::ProfileId;
@@ -175,17 +173,16 @@ impl Engine {
         })
     }
 
-    /// Exports of a dataflow that are stored and not done.
+    /// Exports of a dataflow that are stored and not done, and profiles marked for one.
     pub(super) fn waiting(&self, dataflow: &str) -> u64 {
+        let (marked, next) = self.store.outbox().marked_and_next_sequence(dataflow);
         if let Some(state) = self.delivery.as_ref().and_then(|delivery| delivery.state(dataflow)) {
-            return state.open + state.unread;
+            return marked + state.open + state.unread;
         }
-        let outbox = self.store.outbox();
-        let last = outbox.next_sequence(dataflow) - 1;
         // Without a row that can be read nothing counts as done.
-        let mark =
-            StoredBacklog::new(Arc::clone(&self.store)).progress(dataflow).unwrap_or_default();
-        mark.waiting(last, &outbox.withdrawn(dataflow, mark.watermark, last))
+        let mark = progress_of(&self.store, dataflow).unwrap_or_default();
+        let gone = self.store.outbox().withdrawn(dataflow, mark.watermark, next - 1);
+        marked + mark.waiting(next - 1, &gone)
     }
 
     /// The dataflows of the configuration.

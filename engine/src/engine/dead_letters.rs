@@ -261,7 +261,8 @@ impl Engine {
         let (store, accepted) = (Arc::clone(&self.store), self.clock.now());
         let (ended, kept) = self.ask(move |deriver| {
             let (exports, ended, kept) = current_exports(deriver, letters);
-            deriver.commit(exports, Vec::new(), accepted)?;
+            let commit = deriver.divided(exports, accepted)?;
+            deriver.commit(commit)?;
             for Letter { place: (dataflow, sequence), .. } in &ended {
                 store.dead_letters().remove(dataflow, *sequence)?;
             }

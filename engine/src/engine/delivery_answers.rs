@@ -47,6 +47,8 @@ impl Engine {
             backlog_age_ms: oldest.map(|accepted| u64::try_from(age(accepted)).unwrap_or(0)),
             in_flight: state.in_flight,
             parked: state.parked,
+            marked: self.store.outbox().marked(&dataflow.id),
+            stored_bytes: self.store.outbox().stored_bytes(&dataflow.id),
             dead_letters: self.store.dead_letters().count(&dataflow.id),
             replays: state.replays,
             exports: numbers.stored,

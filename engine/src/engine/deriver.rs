@@ -2,14 +2,19 @@
 //!
 //! It folds what the appender made durable, numbers and stores the exports, and tells delivery once
 //! they are durable too. Questions are jobs like any other, so that each sees one consistent cut and
-//! no lock guards the profiles. When nothing else waits it takes from the backfill lanes.
+//! no lock guards the profiles. When nothing else waits it takes what was held back
+//! ([`super::held_back`]): marked profiles, and backfill lanes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError};
-use forebay_storage::{Derived, ExportRow, FlowExports, LaneMark, Offset, Store};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, never};
+use crossbeam::select;
+use forebay_storage::{
+    Derived, ExportRow, FlowExports, FlowMarks, LaneMark, MarkKey, Offset, Store,
+};
 
+use super::budget::{Budgets, Divided, Freed};
 use super::control::Control;
 use super::shared::Shared;
 use super::tally::Tally;
@@ -20,12 +25,12 @@ use crate::error::EngineError;
 use crate::project::projection::{DerivedExport, Outcome, Projection};
 use crate::record::RecordBatch;
 
-/// Exports taken from the lanes at a time: enough for one sync to be worth it, few enough that a
-/// live record does not wait long.
-const BACKFILL_EXPORTS: usize = 1024;
-
 /// Exports stored without a sync at most, while more work waits.
 const UNSYNCED_EXPORTS: u64 = 8192;
+
+/// Jobs after which marked profiles get a turn although more jobs wait: records that never cease must
+/// not keep them from being exported.
+const JOBS_A_TURN: u32 = 16;
 
 /// A question to the projection.
 pub(super) type Question = Box<dyn FnOnce(&mut Deriver) + Send>;
@@ -82,42 +87,77 @@ pub(super) struct Deriver {
     pub projection: Projection,
     /// Exports stored by this run, by dataflow.
     pub exported: BTreeMap<String, u64>,
-    store: Arc<Store>,
+    /// How much each dataflow may store.
+    pub budgets: Budgets,
+    /// The store that exports go to.
+    pub(super) store: Arc<Store>,
+    /// The last marked profile taken, by dataflow.
+    pub(super) marked_taken: BTreeMap<String, MarkKey>,
+    /// Everything below is derived.
+    pub(super) next: u64,
+    /// Whether lanes and marks are taken: only where exports are delivered.
+    pub(super) takes_held_back: bool,
     shared: Arc<Shared>,
     notify: Notify,
     definitions: Definitions,
-    /// Everything below is derived.
-    next: u64,
+    /// Told when exports are done.
+    freed: Receiver<()>,
+    /// Jobs done since marked profiles had a turn.
+    jobs_done: u32,
     /// Sequences to tell once they are durable, by dataflow.
     unsynced: BTreeMap<String, u64>,
     unsynced_exports: u64,
     withdrawals: Withdrawals,
-    takes_backfill: bool,
+}
+
+/// What becomes visible together.
+#[derive(Default)]
+pub(super) struct Commit {
+    /// Exports to be numbered, by dataflow.
+    pub(super) exports: Vec<(String, Vec<ExportRow>)>,
+    /// Lanes that moved.
+    pub(super) lanes: Vec<LaneMark>,
+    /// Profiles that are marked, or are so no more.
+    pub(super) marked: Vec<FlowMarks>,
+}
+
+/// What the deriver woke up for.
+enum Wake {
+    Job(Job),
+    /// Exports are done: there may be room.
+    Room,
+    /// There will be no more jobs.
+    Closed,
 }
 
 impl Deriver {
     /// A deriver over an empty projection.
     pub(super) fn new(projection: Projection, store: Arc<Store>, shared: Arc<Shared>) -> Self {
+        let (told, freed) = Freed::new();
         Self {
             projection,
             exported: BTreeMap::new(),
             withdrawals: Withdrawals::new(Arc::clone(&store)),
+            budgets: Budgets::new(Arc::clone(&store), told),
+            marked_taken: BTreeMap::new(),
+            next: 0,
+            takes_held_back: false,
+            freed,
+            jobs_done: 0,
             store,
             shared,
             notify: Box::new(|_, _| {}),
             definitions: Definitions::default(),
-            next: 0,
             unsynced: BTreeMap::new(),
             unsynced_exports: 0,
-            takes_backfill: false,
         }
     }
 
-    /// From here on, tells `notify` and `withdraw`, and takes from the lanes.
+    /// From here on, tells `notify` and `withdraw`, and takes what was held back.
     pub(super) fn deliver_to(&mut self, notify: Notify, withdraw: Withdraw) {
         self.notify = notify;
         self.withdrawals.deliver_to(withdraw);
-        self.takes_backfill = true;
+        self.takes_held_back = true;
     }
 
     /// The definitions in effect.
@@ -139,17 +179,25 @@ impl Deriver {
                 Err(TryRecvError::Disconnected) => return self.settle(),
                 Err(TryRecvError::Empty) => {
                     self.settle()?;
-                    if self.takes_backfill && self.projection.has_lanes() {
-                        self.take_backfill()?;
+                    if self.take_held_back()? {
                         continue;
                     }
-                    match jobs.recv() {
-                        Ok(job) => job,
-                        Err(_) => return Ok(()),
+                    match self.sleep(jobs) {
+                        Wake::Job(job) => job,
+                        Wake::Room => continue,
+                        Wake::Closed => return Ok(()),
                     }
                 }
             };
             self.work_on(job)?;
+        }
+    }
+
+    fn sleep(&self, jobs: &Receiver<Job>) -> Wake {
+        let freed = if self.is_holding_back() { &self.freed } else { &never() };
+        select! {
+            recv(jobs) -> job => job.map_or(Wake::Closed, Wake::Job),
+            recv(freed) -> _ => Wake::Room,
         }
     }
 
@@ -172,13 +220,17 @@ impl Deriver {
             }
             Job::Barrier(told) => {
                 self.settle()?;
-                while self.takes_backfill && self.projection.has_lanes() {
-                    self.take_backfill()?;
+                while self.take_held_back()? {
                     self.settle()?;
                 }
                 told.send(()).ok();
             }
             Job::Question(question) => question(self),
+        }
+        self.jobs_done += 1;
+        if self.jobs_done >= JOBS_A_TURN && self.takes_held_back {
+            self.jobs_done = 0;
+            self.take_marked()?;
         }
         if self.unsynced_exports > UNSYNCED_EXPORTS {
             self.settle()?;
@@ -226,7 +278,11 @@ impl Deriver {
             }
         };
         let exited = outcome.exited;
+        let is_new = offset >= self.store.outbox().derived_next().as_u64();
         self.store_outcome(outcome, offset + 1, appended)?;
+        if is_new && matches!(control, Control::Definitions(_)) {
+            self.forget_removed_dataflows()?;
+        }
         Ok(exited)
     }
 
@@ -243,16 +299,9 @@ impl Deriver {
             }
             self.unsynced_exports = 0;
         }
+        self.shared.publish_lanes(self.projection.lane_dataflows());
         self.shared.publish(self.next, self.projection.next_boundary());
         Ok(())
-    }
-
-    fn take_backfill(&mut self) -> Result<(), EngineError> {
-        let taken = self.projection.take_backfill(BACKFILL_EXPORTS, self.last_offset());
-        let lanes =
-            taken.marks.into_iter().map(|(lane, through)| LaneMark { lane, through }).collect();
-        let appended = self.projection.appended();
-        self.commit(taken.exports, lanes, appended)
     }
 
     /// Stores the exports of entries below `next`, less those that an earlier run has stored.
@@ -268,7 +317,8 @@ impl Deriver {
         let new: Vec<DerivedExport> =
             outcome.exports.into_iter().filter(|export| export.offset >= stored).collect();
         if !new.is_empty() {
-            self.commit(new, Vec::new(), appended)?;
+            let commit = self.divided(new, appended)?;
+            self.commit(commit)?;
         }
         Ok(outcome.duplicates)
     }
@@ -278,13 +328,12 @@ impl Deriver {
         self.next.saturating_sub(1)
     }
 
-    /// Numbers and stores exports; [`Deriver::settle`] makes them durable and tells delivery.
-    pub(super) fn commit(
+    /// What of these exports is stored, and what is only marked.
+    pub(super) fn divided(
         &mut self,
         exports: Vec<DerivedExport>,
-        lanes: Vec<LaneMark>,
         appended: Timestamp,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Commit, EngineError> {
         let mut by_dataflow: BTreeMap<String, Vec<ExportRow>> = BTreeMap::new();
         for export in exports {
             let row = ExportRow {
@@ -298,8 +347,25 @@ impl Deriver {
             };
             by_dataflow.entry(export.dataflow).or_default().push(row);
         }
-        let mut flows = Vec::with_capacity(by_dataflow.len());
+        let mut commit = Commit::default();
         for (dataflow, rows) in by_dataflow {
+            let Divided { rows, marks } = self.budgets.divide(&dataflow, rows)?;
+            if !marks.is_empty() {
+                let dataflow = dataflow.clone();
+                commit.marked.push(FlowMarks { dataflow, set: marks, ..FlowMarks::default() });
+            }
+            if !rows.is_empty() {
+                commit.exports.push((dataflow, rows));
+            }
+        }
+        Ok(commit)
+    }
+
+    /// Numbers and stores exports, together with all that becomes visible with them.
+    pub(super) fn commit(&mut self, commit: Commit) -> Result<(), EngineError> {
+        let Commit { exports, lanes, marked } = commit;
+        let mut flows = Vec::with_capacity(exports.len());
+        for (dataflow, rows) in exports {
             let first_sequence = self.store.outbox().next_sequence(&dataflow);
             let count = rows.len() as u64;
             self.unsynced.insert(dataflow.clone(), first_sequence + count - 1);
@@ -308,7 +374,7 @@ impl Deriver {
             flows.push(FlowExports { dataflow, first_sequence, rows });
         }
         let next = Offset::from_u64(self.next).max(self.store.outbox().derived_next());
-        self.store.outbox().commit(&Derived { next, flows, lanes })?;
+        self.store.outbox().commit(&Derived { next, flows, lanes, marked })?;
         Ok(())
     }
 }

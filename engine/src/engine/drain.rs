@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::control::Control;
 use super::{Engine, Progress};
 use crate::clock::ClockKind;
+use crate::deliver::delivery::Delivery;
 use crate::deliver::state::DrainState;
 use crate::error::EngineError;
 
@@ -50,7 +51,7 @@ impl Engine {
             let mut kept = BTreeMap::new();
             let mut is_waiting = false;
             for dataflow in self.dataflow_settings() {
-                let state = delivery.drained(&dataflow.id).unwrap_or(DrainState::Idle);
+                let state = self.drain_state(delivery, &dataflow.id);
                 match verdict(state, timeout) {
                     Verdict::Done => {}
                     Verdict::Wait => is_waiting = true,
@@ -76,6 +77,20 @@ impl Engine {
             }
             progress.delivering(self.dataflow_settings().map(|d| self.waiting(&d.id)).sum());
             seen = delivery.wait_for_change(seen, self.clock.moment().plus(LOOK_AGAIN));
+        }
+    }
+
+    /// What a dataflow has left, marked profiles and backfill lanes included.
+    ///
+    /// Looked at from back to front: what is taken from the lanes or the marks is counted in the next
+    /// place before it is gone from the one before.
+    fn drain_state(&self, delivery: &Delivery, dataflow: &str) -> DrainState {
+        let has_lane = self.shared.has_lane(dataflow);
+        let (marked, next) = self.store.outbox().marked_and_next_sequence(dataflow);
+        let is_told = delivery.state(dataflow).is_none_or(|state| state.durable + 1 >= next);
+        match delivery.drained(dataflow).unwrap_or(DrainState::Idle) {
+            DrainState::Idle if has_lane || marked > 0 || !is_told => DrainState::Working,
+            state => state,
         }
     }
 }

@@ -19,11 +19,13 @@
 mod answers;
 mod appender;
 mod audience_page;
+mod budget;
 pub mod control;
 mod dead_letters;
 mod delivery_answers;
 mod deriver;
 mod drain;
+mod held_back;
 mod import;
 mod notice;
 mod open;
@@ -143,7 +145,10 @@ impl Engine {
             apply_configuration(&store, &options, &mut replayed)?;
         }
         let delivery = match (&options.config, options.mode) {
-            (Some(config), Mode::Deliver) => Some(start_delivery(&store, config, &options)?),
+            (Some(config), Mode::Deliver) => {
+                let backlog = StoredBacklog::new(&store, replayed.deriver.budgets.freed());
+                Some(start_delivery(backlog, config, &options)?)
+            }
             _ => None,
         };
         let mut engine = Self {
@@ -367,16 +372,16 @@ fn apply_configuration(
 }
 
 fn start_delivery(
-    store: &Arc<Store>,
+    backlog: StoredBacklog,
     config: &Config,
     options: &Options,
 ) -> Result<Arc<Delivery>, EngineError> {
     let now = options.clock.now().as_millis();
     let setup = DeliverySetup {
-        log_id: store.meta().log_id(),
+        log_id: backlog.log_id(),
         destinations: config.destinations.iter().map(|d| d.settings.clone()).collect(),
         dataflows: config.dataflows.clone(),
-        backlog: Arc::new(StoredBacklog::new(Arc::clone(store))),
+        backlog: Arc::new(backlog),
         clock: Arc::clone(&options.clock),
         seed: now.unsigned_abs(),
     };

@@ -60,9 +60,13 @@ pub(super) fn replay(
     for definitions in history.iter().chain(configured) {
         projection.foresee(definitions)?;
     }
+    let mut deriver = Deriver::new(projection, Arc::clone(store), Arc::clone(shared));
+    if let Some(config) = &options.config {
+        deriver.budgets.configure(config);
+    }
     let mut replay = Replay {
         replayed: Replayed {
-            deriver: Deriver::new(projection, Arc::clone(store), Arc::clone(shared)),
+            deriver,
             positions: BTreeMap::new(),
             rejects: RejectsMark::START,
             appended: Timestamp::EPOCH,

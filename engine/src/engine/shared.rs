@@ -1,5 +1,6 @@
 //! What the engine's threads tell each other beside the queues: failure, stop, notices, the clock.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     derived_next: AtomicU64,
     /// Rung when the two above have changed. One ring is enough for any number of changes.
     bell: (Sender<()>, Receiver<()>),
+    /// Dataflows with a backfill lane that is not taken to its end.
+    open_lanes: Mutex<BTreeSet<String>>,
 }
 
 impl Default for Shared {
@@ -36,6 +39,7 @@ impl Default for Shared {
             next_boundary_ms: AtomicI64::new(0),
             derived_next: AtomicU64::new(0),
             bell: bounded(1),
+            open_lanes: Mutex::default(),
         }
     }
 }
@@ -105,6 +109,16 @@ impl Shared {
     /// Rings when [`Shared::next_boundary`] or [`Shared::derived_next`] has changed.
     pub(super) fn boundary_bell(&self) -> &Receiver<()> {
         &self.bell.1
+    }
+
+    /// Tells which dataflows have a backfill lane left. What was taken is told to delivery before.
+    pub(super) fn publish_lanes(&self, dataflows: BTreeSet<String>) {
+        *self.open_lanes.lock().expect("no thread panics with this lock") = dataflows;
+    }
+
+    /// Whether `dataflow` has a backfill lane left.
+    pub(super) fn has_lane(&self, dataflow: &str) -> bool {
+        self.open_lanes.lock().expect("no thread panics with this lock").contains(dataflow)
     }
 
     /// Everything below this offset is derived.

@@ -1,10 +1,15 @@
 //! Delivery's backlog, kept in the store.
+//!
+//! Exports that are done are dropped here: everything below the watermark at once, and what lies above
+//! it when enough has come together. One export may wait hours for its retry; what was done above it
+//! meanwhile must neither fill the disk nor count against its destination's budget.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 
 use forebay_storage::{AttemptRow, DeadLetterRow, ExportRow, ProgressRow, StorageError, Store};
 
+use super::budget::{Freed, done_count};
 use crate::clock::Timestamp;
 use crate::deliver::backlog::{
     Attempt, Attempted, Backlog, BacklogError, DeadLetter, Export, Origin, ProfileKey, ProgressMark,
@@ -13,32 +18,45 @@ use crate::deliver::backlog::{
 /// The store as delivery sees it.
 pub(super) struct StoredBacklog {
     store: Arc<Store>,
+    freed: Arc<Freed>,
+    /// How many exports were done above the watermark when they were dropped last, by dataflow.
+    swept: Mutex<HashMap<String, u64>>,
 }
 
 impl StoredBacklog {
-    /// The backlog of all dataflows in `store`.
-    pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    /// The backlog of all dataflows in `store`; `freed` is told what is done.
+    pub(super) fn new(store: &Arc<Store>, freed: &Arc<Freed>) -> Self {
+        let (store, freed) = (Arc::clone(store), Arc::clone(freed));
+        Self { store, freed, swept: Mutex::default() }
     }
 
-    /// Counts what has a dead letter as done, from the watermark on.
-    fn count_dead_letters(
-        &self,
-        dataflow: &str,
-        mark: &mut ProgressMark,
-    ) -> Result<(), StorageError> {
-        let mut after = mark.watermark.checked_sub(1);
-        loop {
-            let seen = after.map(|sequence| (dataflow, sequence));
-            let page = self.store.dead_letters().list(Some(dataflow), seen, REPLAY_PAGE)?;
-            let Some((_, last, _)) = page.last() else { return Ok(()) };
-            after = Some(*last);
-            for (_, sequence, _) in &page {
-                mark.add_done(*sequence);
-            }
+    /// Random id of the log.
+    pub(super) fn log_id(&self) -> [u8; 16] {
+        self.store.meta().log_id()
+    }
+
+    /// Drops what is done above the watermark, if that became much since the last time.
+    fn sweep(&self, dataflow: &str, mark: &ProgressMark) -> Result<(), StorageError> {
+        let above = done_count(0, &mark.done);
+        let mut swept = self.swept.lock().expect("no thread panics with this lock");
+        let last = swept.entry(dataflow.to_owned()).or_default();
+        *last = (*last).min(above);
+        if above - *last < SWEEP_EXPORTS {
+            return Ok(());
         }
+        *last = above;
+        drop(swept);
+        let is_long = |(first, last): &(u64, u64)| last - first >= SWEEP_RANGE;
+        let ranges: Vec<_> = mark.done.iter().copied().filter(is_long).collect();
+        self.store.outbox().trim_within(dataflow, &ranges)
     }
 }
+
+/// Exports done above the watermark since the last time that make it worth to drop them.
+const SWEEP_EXPORTS: u64 = 4096;
+
+/// Shorter ranges seldom hold a whole chunk, and there may be many.
+const SWEEP_RANGE: u64 = 16;
 
 impl Backlog for StoredBacklog {
     fn read(
@@ -52,23 +70,7 @@ impl Backlog for StoredBacklog {
     }
 
     fn progress(&self, dataflow: &str) -> Result<ProgressMark, BacklogError> {
-        let row = self.store.progress().read(dataflow).map_err(failed)?;
-        let mut mark = ProgressMark {
-            watermark: row.watermark,
-            done: row.done,
-            attempted: row
-                .attempts
-                .into_iter()
-                .map(|(sequence, attempts, retry_at_ms)| Attempted {
-                    sequence,
-                    attempts,
-                    retry_at: Timestamp::from_millis(retry_at_ms),
-                })
-                .collect(),
-            starts: row.last_starts_ms.into_iter().map(Timestamp::from_millis).collect(),
-        };
-        self.count_dead_letters(dataflow, &mut mark).map_err(failed)?;
-        Ok(mark)
+        progress_of(&self.store, dataflow).map_err(failed)
     }
 
     fn write_progress(&self, dataflow: &str, mark: &ProgressMark) -> Result<(), BacklogError> {
@@ -84,7 +86,10 @@ impl Backlog for StoredBacklog {
         };
         self.store.progress().write(dataflow, &row).map_err(failed)?;
         self.store.sync_state().map_err(failed)?;
-        self.store.outbox().trim(dataflow, mark.watermark).map_err(failed)
+        self.store.outbox().trim(dataflow, mark.watermark).map_err(failed)?;
+        self.sweep(dataflow, mark).map_err(failed)?;
+        self.freed.done(dataflow, done_count(mark.watermark, &mark.done));
+        Ok(())
     }
 
     fn put_dead_letter(&self, dataflow: &str, letter: &DeadLetter) -> Result<(), BacklogError> {
@@ -164,6 +169,45 @@ const ATTEMPTS_KEPT: usize = 100;
 
 /// Dead letters looked at together while those marked for replay are sought.
 const REPLAY_PAGE: usize = 256;
+
+/// How far `dataflow` has been delivered, what has a dead letter included.
+pub(super) fn progress_of(store: &Store, dataflow: &str) -> Result<ProgressMark, StorageError> {
+    let row = store.progress().read(dataflow)?;
+    let mut mark = ProgressMark {
+        watermark: row.watermark,
+        done: row.done,
+        attempted: row
+            .attempts
+            .into_iter()
+            .map(|(sequence, attempts, retry_at_ms)| Attempted {
+                sequence,
+                attempts,
+                retry_at: Timestamp::from_millis(retry_at_ms),
+            })
+            .collect(),
+        starts: row.last_starts_ms.into_iter().map(Timestamp::from_millis).collect(),
+    };
+    count_dead_letters(store, dataflow, &mut mark)?;
+    Ok(mark)
+}
+
+/// Counts what has a dead letter as done, from the watermark on.
+fn count_dead_letters(
+    store: &Store,
+    dataflow: &str,
+    mark: &mut ProgressMark,
+) -> Result<(), StorageError> {
+    let mut after = mark.watermark.checked_sub(1);
+    loop {
+        let seen = after.map(|sequence| (dataflow, sequence));
+        let page = store.dead_letters().list(Some(dataflow), seen, REPLAY_PAGE)?;
+        let Some((_, last, _)) = page.last() else { return Ok(()) };
+        after = Some(*last);
+        for (_, sequence, _) in &page {
+            mark.add_done(*sequence);
+        }
+    }
+}
 
 fn export(sequence: u64, row: ExportRow) -> Export {
     Export {

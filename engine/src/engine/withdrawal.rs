@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use forebay_storage::{Derived, LaneMark, Offset, Store};
+use forebay_storage::{Derived, FlowMarks, LaneMark, MarkKey, Offset, Store};
 
 use super::stored_backlog;
 use crate::deliver::backlog::ProfileKey;
@@ -79,7 +79,12 @@ impl Withdrawals {
         }
         let mark = LaneMark { lane: DONE.to_owned(), through: next };
         let next = Offset::from_u64(next).max(outbox.derived_next());
-        outbox.commit(&Derived { next, flows: Vec::new(), lanes: vec![mark] })?;
+        let marked = outbox.marked_dataflows().into_iter().map(|dataflow| {
+            let keys = profiles.iter().map(|p| MarkKey { policy: p.policy, profile: p.profile });
+            FlowMarks { dataflow, taken: keys.collect(), ..FlowMarks::default() }
+        });
+        let marked = marked.collect();
+        outbox.commit(&Derived { next, flows: Vec::new(), lanes: vec![mark], marked })?;
         Ok(())
     }
 }

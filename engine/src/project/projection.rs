@@ -1,6 +1,6 @@
 //! The projection as a whole: what the entries of the log, one after another, make of the profiles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::{Catalog, Difference};
 use super::context::SharedContext;
@@ -237,11 +237,17 @@ impl Projection {
         outcome
     }
 
-    /// Takes at most `limit` exports from the lanes, in the order in which they were opened.
-    pub fn take_backfill(&mut self, limit: usize, offset: u64) -> Taken {
+    /// Takes at most `limit` exports from the lanes, in the order in which they were opened, of those
+    /// whose dataflow `may_take`.
+    pub fn take_backfill(
+        &mut self,
+        limit: usize,
+        offset: u64,
+        may_take: &dyn Fn(&str) -> bool,
+    ) -> Taken {
         let mut taken = Taken::default();
         let mut lanes = std::mem::take(&mut self.lanes);
-        for lane in &mut lanes {
+        for lane in lanes.iter_mut().filter(|lane| may_take(&lane.dataflow)) {
             let before = lane.remaining();
             while taken.exports.len() < limit {
                 let Some(profile) = lane.take(&self.views[lane.view].graph) else { break };
@@ -261,6 +267,11 @@ impl Projection {
     /// Whether a lane is open.
     pub fn has_lanes(&self) -> bool {
         !self.lanes.is_empty()
+    }
+
+    /// The dataflows with an open lane.
+    pub fn lane_dataflows(&self) -> BTreeSet<String> {
+        self.lanes.iter().map(|lane| lane.dataflow.clone()).collect()
     }
 
     /// The next boundary of any profile; [`Timestamp::MAX`] if there is none.

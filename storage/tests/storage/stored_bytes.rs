@@ -37,17 +37,20 @@ fn apply(host: &mut Host, op: &Op) {
     match op {
         Op::Store(lengths) => {
             let first_sequence = outbox.next_sequence(FLOW);
-            let row = |length: &usize| ExportRow {
+            let row = |(offset, length): (u64, &usize)| ExportRow {
+                offset,
                 payload: noise(first_sequence, *length),
                 ..ExportRow::default()
             };
-            let rows = lengths.iter().map(row).collect();
+            let rows = (first_sequence..).zip(lengths).map(row).collect();
             let flow = FlowExports { dataflow: FLOW.to_owned(), first_sequence, rows };
             outbox.commit(&Derived { flows: vec![flow], ..Derived::default() }).unwrap();
         }
         Op::Trim(below) => outbox.trim(FLOW, *below).unwrap(),
         Op::TrimWithin(first, last) => outbox.trim_within(FLOW, &[(*first, *last)]).unwrap(),
-        Op::Withdraw(sequences) => outbox.withdraw(FLOW, sequences).unwrap(),
+        Op::Withdraw(offsets) => {
+            outbox.withdraw(FLOW, &|row| offsets.contains(&row.offset)).unwrap();
+        }
         Op::Reopen => host.reopen(),
         Op::Crash => {
             host.store().sync_state().unwrap();

@@ -7,7 +7,7 @@ use super::super::dispatcher::{Action, Dispatch, Dispatcher, Writing};
 use super::super::health::Role;
 use super::super::jitter::Jitter;
 use super::super::outcome::Outcome;
-use super::super::queue::PAYLOAD_BYTES_MAX;
+use super::super::queue::{ANSWER_BYTES_MAX, ATTEMPTS_MAX, OPEN_MAX, PAYLOAD_BYTES_MAX};
 use super::super::settings::{AuthSettings, DataflowSettings, OauthClient, Sending, Waiting};
 use super::{Bench, asking, destination, status};
 use crate::clock::Moment;
@@ -323,17 +323,105 @@ fn what_was_withdrawn_before_it_was_read_is_passed_over() {
     assert_eq!(bench.sends(), NONE);
 }
 
-#[test]
-fn waiting_exports_collapse_to_the_newest_where_asked() {
+fn latest() -> DataflowSettings {
     let mut flow = DataflowSettings::new("flow", "sink");
     flow.waiting = Waiting::Latest;
-    let mut bench = Bench::with_flow(destination(), flow);
+    flow
+}
+
+fn collapsed(bench: &Bench) -> u64 {
+    bench.dispatcher.metrics().stats(Moment::default()).collapsed
+}
+
+#[test]
+fn waiting_exports_collapse_to_the_newest_where_asked() {
+    let mut bench = Bench::with_flow(destination(), latest());
     bench.add(&[1]);
     assert_eq!(bench.sends(), [1]);
     bench.add(&[1, 1, 2, 1]);
     assert_eq!(bench.sends(), [4]);
     bench.end(1, status(200));
     assert_eq!(bench.sends(), [5]);
+    assert_eq!(collapsed(&bench), 2);
+}
+
+#[test]
+fn everything_that_waits_collapses_however_far_it_lies_apart() {
+    let mut settings = destination();
+    settings.max_in_flight = 1;
+    let mut bench = Bench::with_flow(settings, latest());
+    let all: Vec<u64> = (0..10_000).map(|n| n % 1_000).collect();
+    bench.add(&all);
+    for n in 0..1_000 {
+        let sequence = 9_001 + n;
+        assert_eq!(
+            bench.sends(),
+            [sequence],
+            "the newest of each, the profile that waits longest first"
+        );
+        bench.end(sequence, status(200));
+    }
+    assert_eq!(bench.sends(), NONE);
+    assert_eq!(collapsed(&bench), 9_000);
+}
+
+#[test]
+fn a_profile_that_changes_all_the_time_keeps_its_place() {
+    let mut settings = destination();
+    settings.max_in_flight = 1;
+    let mut bench = Bench::with_flow(settings, latest());
+    bench.add(&[1, 2, 3, 4]);
+    assert_eq!(bench.sends(), [1]);
+    bench.add(&[2, 3, 2]);
+    bench.end(1, status(200));
+    assert_eq!(bench.sends(), [7], "profile 2 before 3 and 4");
+    bench.end(7, status(200));
+    assert_eq!(bench.sends(), [6]);
+    bench.end(6, status(200));
+    assert_eq!(bench.sends(), [4]);
+}
+
+#[test]
+fn a_newer_export_takes_over_from_one_that_failed_with_its_wait() {
+    let mut bench = Bench::with_flow(destination(), latest());
+    bench.add(&[1]);
+    assert_eq!(bench.sends(), [1]);
+    bench.add(&[1]);
+    bench.end(1, asking(500, 30));
+    assert_eq!(bench.sends(), NONE, "the receiver asked for a pause");
+    bench.add(&[1, 2]);
+    assert_eq!(bench.sends(), [4], "others do not wait");
+    assert_eq!(bench.dispatcher.queue().parked(), 1);
+    bench.ms = 29_999;
+    assert_eq!(bench.sends(), NONE);
+    bench.ms = 30_000;
+    assert_eq!(bench.sends(), [3]);
+    assert_eq!(collapsed(&bench), 2);
+    bench.end(3, status(200));
+    bench.end(4, status(200));
+    let mark = bench.dispatcher.progress(bench.tick(), Writing::Stopping);
+    assert_eq!((mark.watermark, mark.done), (5, vec![]), "what collapsed is done");
+}
+
+#[test]
+fn a_restart_collapses_what_waits_and_leaves_dead_letters_alone() {
+    let mut bench = Bench::with_flow(destination(), latest());
+    bench.add(&[1, 2]);
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.end(1, status(404));
+    assert_eq!(bench.dead(), [1]);
+    bench.add(&[1, 2, 1, 2]);
+    assert_eq!(bench.sends(), [5], "of profile 1, given up on, the newest");
+    bench.restart(Writing::Stopping);
+    assert_eq!(bench.sends(), [6, 5], "and of profile 2 not what was in flight any more");
+    bench.backlog.stored().dead.get_mut(&1).unwrap().1 = true;
+    bench.dispatcher.replay();
+    bench.add(&[1]);
+    bench.end(5, status(200));
+    assert_eq!(bench.sends(), [1], "a replay is sent as it was, and first");
+    bench.end(1, status(200));
+    assert_eq!(bench.sends(), [7]);
+    assert!(bench.dead().is_empty());
 }
 
 #[test]
@@ -377,4 +465,66 @@ fn a_busy_parked_profile_neither_stops_others_nor_fills_the_memory() {
     bench.end(20_002, status(200));
     let mark = bench.dispatcher.progress(bench.tick(), Writing::Running);
     assert_eq!((mark.watermark, mark.done), (1, vec![(20_002, 20_002)]));
+}
+
+#[test]
+fn a_backlog_much_larger_than_the_window_fills_no_more_than_it() {
+    const BACKLOG: u64 = OPEN_MAX as u64 + 30_000;
+    let mut settings = destination();
+    (settings.breaker_failures, settings.max_requests_per_second) = (u32::MAX, u32::MAX);
+    settings.retry.max_retries = 10;
+    let mut bench = Bench::new(settings);
+    bench.add(&(0..BACKLOG).collect::<Vec<_>>());
+    // Everything fails and waits an hour, with an answer of a kilobyte.
+    let answer = vec![b'x'; 1_024];
+    let retry_after = Some(Duration::from_secs(3_600));
+    loop {
+        let sent = bench.sends();
+        let queue = bench.dispatcher.queue();
+        assert!(queue.payload_bytes() <= PAYLOAD_BYTES_MAX);
+        if sent.is_empty() {
+            break;
+        }
+        for sequence in sent {
+            bench.end(sequence, Outcome::Status { code: 500, retry_after, answer: answer.clone() });
+        }
+    }
+    let queue = bench.dispatcher.queue();
+    // The last piece read may reach over it.
+    assert!((OPEN_MAX..OPEN_MAX + 10_000).contains(&queue.len()), "{}", queue.len());
+    assert_eq!(queue.parked(), queue.len());
+    assert!(bench.dispatcher.window().unread() > 10_000);
+    let (attempts, bytes) = queue.attempts_held();
+    assert_eq!(attempts, queue.len());
+    assert!(attempts <= ATTEMPTS_MAX && bytes <= ANSWER_BYTES_MAX, "{attempts}, {bytes} bytes");
+    let mark = bench.dispatcher.progress(bench.tick(), Writing::Running);
+    assert_eq!((mark.watermark, mark.done), (1, vec![]));
+}
+
+#[test]
+fn a_window_full_of_one_profile_goes_on_in_order_once_that_one_does() {
+    let mut settings = destination();
+    settings.max_requests_per_second = u32::MAX;
+    let mut bench = Bench::new(settings);
+    bench.add(&[7]);
+    assert_eq!(bench.sends(), [1]);
+    bench.end(1, asking(500, 3_600));
+    bench.add(&vec![7; OPEN_MAX + 20_000]);
+    bench.add(&[8]);
+    let last = OPEN_MAX as u64 + 20_002;
+    assert_eq!(bench.sends(), NONE, "there is nothing else in the window");
+    assert!(bench.dispatcher.queue().len() < OPEN_MAX + 10_000);
+    assert!(bench.dispatcher.queue().payload_bytes() <= PAYLOAD_BYTES_MAX);
+    bench.ms = 3_700_000;
+    let mut expected = 1;
+    loop {
+        let sent = bench.sends();
+        assert!(sent.contains(&expected), "{expected} is next of {sent:?}");
+        if sent.contains(&last) {
+            break;
+        }
+        bench.end(expected, status(200));
+        expected += 1;
+        assert!(expected < 25_000, "the other profile is reached when the window moves");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod random;
+mod soak;
 
 use std::time::Duration;
 
