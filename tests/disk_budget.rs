@@ -28,7 +28,8 @@ fn flow() -> String {
 /// Hardly compressible, so that what is stored is about as long as what was written.
 fn write(customer: &str, n: u64) -> Record {
     let mut seed = Seed::new(customer.bytes().map(u64::from).sum::<u64>() * 1_000 + n);
-    let digits: String = (0..24).map(|_| format!("{:016x}", seed.next_u64())).collect();
+    let digits: Vec<String> = (0..24).map(|_| format!("{:016x}", seed.next_u64())).collect();
+    let digits = digits.concat();
     Record::profile(customer).at("01T00:00:00").with(&format!("\"n\":{n},\"x\":\"{digits}\""))
 }
 
@@ -42,18 +43,19 @@ fn lines_by_customer(requests: &[Request]) -> BTreeMap<String, Vec<String>> {
     sorted.sort_by_key(|request| (request.dataflow().to_owned(), request.sequence()));
     for request in sorted {
         let line = request.line();
-        let customer = line.split([' ', ':']).nth(1).unwrap().to_owned();
+        let customer =
+            line.split([' ', ':']).nth(1).expect("a line begins with an identity").to_owned();
         lines.entry(customer).or_default().push(line);
     }
     lines
 }
 
 /// What arrived last of each customer is how the engine knows it.
-fn check_last_state(engine: &Engine, requests: &[Request], customers: usize) {
+fn check_last_state(engine: &Engine, requests: &[Request], customers: u64) {
     let lines = lines_by_customer(requests);
-    assert_eq!(lines.len(), customers);
+    assert_eq!(lines.len() as u64, customers);
     for (customer, lines) in lines {
-        let known = profile_line(engine, &customer).unwrap();
+        let known = profile_line(engine, &customer).expect("who was exported is known");
         assert_eq!(lines.last(), Some(&known), "{customer}");
     }
 }
@@ -81,7 +83,7 @@ fn past_the_budget_profiles_are_marked_and_exported_as_they_are_when_there_is_ro
     let requests = place.receiver.requests();
     assert_eq!(requests.len() as u64, done.last_sequence);
     assert!(requests.len() as u64 <= full.last_sequence + CUSTOMERS, "each mark is one export");
-    check_last_state(&engine, &requests, CUSTOMERS as usize);
+    check_last_state(&engine, &requests, CUSTOMERS);
     engine.close().unwrap();
     assert_eq!(place.run(&[]).requests, [], "nothing is left");
 }
@@ -185,7 +187,7 @@ fn a_budget_is_its_destinations_alone() {
 #[test]
 fn a_paused_dataflow_that_used_up_the_budget_does_not_stop_another() {
     let paused = dataflow_with("p", &["any"], &["n", "x"], "paused = true");
-    let place = Place::new(&configuration("20kB", &[paused.clone()]));
+    let place = Place::new(&configuration("20kB", std::slice::from_ref(&paused)));
     place.run(&(1..=80).map(|c| write(&format!("c{c}"), 1)).collect::<Vec<_>>());
     place.configure(&configuration("20kB", &[paused, flow()]));
     let ran = place.run(&[]);

@@ -178,7 +178,7 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
 
 /// Half of the profiles are under another policy.
 fn key(profile: u64) -> MarkKey {
-    MarkKey { policy: u32::from(profile % 2 == 0), profile }
+    MarkKey { policy: u32::from(profile.is_multiple_of(2)), profile }
 }
 
 fn mark(store: &Store, model: &mut Model, flow: &str, (set, taken): (&BTreeMap<u64, u8>, &[u64])) {

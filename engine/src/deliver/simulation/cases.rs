@@ -477,7 +477,7 @@ fn a_backlog_much_larger_than_the_window_fills_no_more_than_it() {
     bench.add(&(0..BACKLOG).collect::<Vec<_>>());
     // Everything fails and waits an hour, with an answer of a kilobyte.
     let answer = vec![b'x'; 1_024];
-    let retry_after = Some(Duration::from_secs(3_600));
+    let retry_after = Some(Duration::from_hours(1));
     loop {
         let sent = bench.sends();
         let queue = bench.dispatcher.queue();

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use super::super::backlog::{Backlog, ProgressMark};
 use super::super::dispatcher::{Action, Writing};
@@ -93,7 +94,8 @@ impl Soak {
 
     /// A number below `limit`.
     fn below(&mut self, limit: u64) -> u64 {
-        (self.random.next_fraction() * limit as f64) as u64
+        let part = Duration::from_millis(limit).mul_f64(self.random.next_fraction());
+        u64::try_from(part.as_millis()).unwrap()
     }
 
     fn check(&self, holds: bool, what: impl FnOnce() -> String) {
@@ -129,7 +131,7 @@ impl Soak {
         let due =
             self.bench.dispatcher.progress_due().map(|due| due.as_nanos().div_ceil(1_000_000));
         let ends = self.flights.peek().map(|Reverse((ends, _))| *ends);
-        let fixed = (now < DURATION).then(|| self.next_burst);
+        let fixed = (now < DURATION).then_some(self.next_burst);
         let next = [Some(self.phase_ends), fixed, ends, wake, due].into_iter().flatten().min();
         self.bench.ms = next.unwrap();
         self.check(self.bench.ms > now, || format!("time stands still at {now}"));
@@ -284,7 +286,7 @@ impl Soak {
         let open = self.bench.dispatcher.queue().len();
         let (done, attempted) = (mark.done.len(), mark.attempted.len());
         // Behind a crash there is as well what the run before did beyond what this one has read.
-        let restored = self.bench.dispatcher.window().unread() as usize;
+        let restored = usize::try_from(self.bench.dispatcher.window().unread()).unwrap();
         let most = open + restored + 1;
         self.check(done <= most, || format!("{done} ranges with {open} open"));
         self.check(attempted <= most, || format!("{attempted} attempted with {open} open"));
