@@ -202,7 +202,7 @@ impl Engine {
         });
         let Some(jobs) = &self.jobs else { return Err(self.stopped()) };
         jobs.send(Job::Question(ask)).map_err(|_| self.stopped())?;
-        answer.recv().map_err(|_| self.stopped())
+        self.answered(&answer)
     }
 
     fn records(&self) -> RecordCounts {

@@ -39,8 +39,9 @@ mod withdrawal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
 
 pub use dead_letters::Payload;
@@ -69,6 +70,9 @@ const APPEND_QUEUE: usize = 16;
 
 /// Blocks on their way to the projection.
 const DERIVE_QUEUE: usize = 16;
+
+/// Longest wait for an answer before it is looked whether the engine has failed.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How far the engine goes with what it derives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,14 +287,26 @@ impl Engine {
     fn control(&self, control: Control) -> Result<ControlDone, EngineError> {
         let (told, answer) = bounded(1);
         self.append(Append::Control(control, told))?;
-        answer.recv().map_err(|_| self.stopped())
+        self.answered(&answer)
     }
 
     /// Waits until everything accepted so far is derived, stored, and told to delivery.
     fn barrier(&self) -> Result<(), EngineError> {
         let (told, answer) = bounded(1);
         self.append(Append::Barrier(told))?;
-        answer.recv().map_err(|_| self.stopped())
+        self.answered(&answer)
+    }
+
+    /// Waits for what a thread was asked for. One that has ended may leave the request in its queue, so
+    /// that nobody will ever answer or hang up.
+    fn answered<T>(&self, answer: &Receiver<T>) -> Result<T, EngineError> {
+        loop {
+            match answer.recv_timeout(LOOK_AGAIN) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.stopped()),
+                Err(RecvTimeoutError::Timeout) => self.shared.check()?,
+            }
+        }
     }
 
     fn append(&self, request: Append) -> Result<(), EngineError> {
