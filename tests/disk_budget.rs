@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use forebay_engine::engine::Engine;
+use forebay_engine::engine::{Engine, Mode};
 use forebay_storage::{StoreOptions, WriteOp};
 use forebay_tests::clock::Deadline;
 use forebay_tests::configuration::{EVENT_CLOCK, dataflow, dataflow_with, rule, sink_with};
@@ -232,7 +232,7 @@ fn wherever_writing_fails_everybody_is_exported_as_they_are_in_the_end() {
     let mut next = 1;
     let mut deaths = 0;
     for n in 1..=14 {
-        let Ok(engine) = place.try_open_with(failing_at(n)) else {
+        let Ok(engine) = place.try_open_with(Mode::Deliver, failing_at(n)) else {
             deaths += 1;
             continue;
         };

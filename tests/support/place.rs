@@ -122,13 +122,6 @@ impl Place {
         Engine::open_with(options, storage, &Silent)
     }
 
-    /// Starts an engine that delivers, over a store that fails or packs as `storage` says.
-    pub fn try_open_with(&self, storage: StoreOptions) -> Result<Engine, EngineError> {
-        let (config, clock) = (Some(self.config()), Arc::clone(&self.clock));
-        let options = Options { data: self.data(), config, mode: Mode::Deliver, clock };
-        Engine::open_with(options, storage, &Silent)
-    }
-
     /// Feeds `records` without sending anything, as `forebay ingest` does, and stops.
     pub fn ingest(&self, records: &[Record]) {
         let engine = self.try_open(Mode::Derive).expect("the engine starts");
