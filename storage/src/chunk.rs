@@ -178,6 +178,14 @@ impl PackedChunk {
         Ok(Self { now_ms: chunk.now_ms, sizes, packing, packed, controls })
     }
 
+    /// The chunk with this stored value, to be stored again behind other totals. It does not know its
+    /// control entries, whose marks are copied beside it.
+    pub(crate) fn stored(value: &[u8]) -> Result<Self, StorageError> {
+        let (head, packed) = codec::decode_front::<Head>(WHAT, value)?;
+        let Head { sizes, now_ms, packing, .. } = head;
+        Ok(Self { now_ms, sizes, packing, packed: packed.to_vec(), controls: Vec::new() })
+    }
+
     pub(crate) fn entries(&self) -> u64 {
         u64::from(self.sizes.entries)
     }

@@ -4,8 +4,9 @@
 //!
 //! - Its `flush` asks the kernel to write pages, without the metadata that finds them again: after a
 //!   power cut nothing acknowledged was left. So [`Database::sync`] syncs the file itself behind it.
-//! - It never syncs the directories it makes. So a database is built under a name ending in `.new`,
-//!   synced with everything in it, and only then renamed: under its own name it is always whole.
+//! - It never syncs the directories it makes. So a database is built under another name, synced with
+//!   everything in it, and only then renamed (see [`crate::replacement`]): under its own name it is
+//!   always whole.
 //! - Values over a quarter of its internal segment go to files it never syncs (see [`crate::parts`]).
 //! - It holds its file a moment longer than the value that is dropped, so opening again may have to
 //!   wait for that.
@@ -22,7 +23,7 @@ use sled::{Batch, Tree};
 
 use crate::fail_stop::FailStop;
 use crate::sync_gate::SyncGate;
-use crate::{StorageError, WriteOp, directory};
+use crate::{StorageError, WriteOp, directory, parts, replacement};
 
 /// Unit of the backend's own log. At 8 MiB no value of ours reaches the size of its unsynced files.
 pub(crate) const SLED_SEGMENT_BYTES: usize = 8 << 20;
@@ -31,14 +32,14 @@ pub(crate) const SLED_SEGMENT_BYTES: usize = 8 << 20;
 const RELEASE_WAIT: Duration = Duration::from_millis(5);
 const RELEASE_WAITS_MAX: u32 = 2_000;
 
-/// Extension of a database's directory until all of it is durable.
-const UNFINISHED: &str = "new";
-
 /// Extension of the backend's snapshot until all of it is written.
 const UNFINISHED_SNAPSHOT: &str = "generating";
 
 /// Page cache while a database is created.
 const CREATE_CACHE_BYTES: u64 = 1 << 20;
+
+/// Bytes of rows that are copied in one batch.
+const COPY_BYTES: usize = 256 << 10;
 
 /// A database: trees of sorted keys that share one write-ahead log.
 pub(crate) struct Database {
@@ -53,15 +54,8 @@ pub(crate) struct Database {
 impl Database {
     /// Creates an empty database at `path`, durably, and leaves it closed.
     pub(crate) fn create(path: &Path) -> Result<(), StorageError> {
-        let building = unfinished(path);
-        remove_if_unfinished(&building)?;
-        directory::create(&building)?;
-        let backend = open_backend(&building, CREATE_CACHE_BYTES)?;
-        backend.flush().map_err(StorageError::database("create", path))?;
-        drop(backend);
-        directory::sync_all(&building)?;
-        fs::rename(&building, path).map_err(StorageError::io("create", path))?;
-        directory::sync(directory::parent(path))
+        Unfinished::begin(path, CREATE_CACHE_BYTES)?.finish()?;
+        replacement::take_place(path)
     }
 
     /// Opens the database at `path` with a page cache of about `cache_bytes`.
@@ -70,9 +64,10 @@ impl Database {
         cache_bytes: u64,
         fail_stop: &Arc<FailStop>,
     ) -> Result<Self, StorageError> {
-        let backend = open_backend(path, cache_bytes)?;
+        // Opened first: the backend would create what is missing, and pass it off as empty.
         let data = path.join("db");
         let file = File::open(&data).map_err(StorageError::io("open", &data))?;
+        let backend = open_backend(path, cache_bytes)?;
         Ok(Self {
             path: path.to_owned(),
             backend,
@@ -105,17 +100,68 @@ impl Database {
     }
 }
 
-/// Where a database is built before it gets its name.
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension(UNFINISHED)
+/// A database that is being built, and has no name of its own until it is.
+pub(crate) struct Unfinished {
+    /// Where it is to be in the end.
+    path: PathBuf,
+    backend: sled::Db,
 }
 
-/// Removes `path` if it is what a crash left of a database that was being created.
-pub(crate) fn remove_if_unfinished(path: &Path) -> Result<(), StorageError> {
-    if path.extension().is_some_and(|extension| extension == UNFINISHED) && path.is_dir() {
-        fs::remove_dir_all(path).map_err(StorageError::io("remove", path))?;
+impl Unfinished {
+    /// Begins the database that is to be at `path`, where another may be.
+    pub(crate) fn begin(path: &Path, cache_bytes: u64) -> Result<Self, StorageError> {
+        replacement::remove_unfinished(path)?;
+        let building = replacement::unfinished(path);
+        directory::create(&building)?;
+        let backend = open_backend(&building, cache_bytes)?;
+        Ok(Self { path: path.to_owned(), backend })
     }
-    Ok(())
+
+    /// The tree of this name, created if need be.
+    pub(crate) fn tree(&self, name: impl AsRef<[u8]>) -> Result<Tree, StorageError> {
+        self.backend.open_tree(name).map_err(StorageError::database("build", &self.path))
+    }
+
+    /// Writes a batch to one of its trees.
+    pub(crate) fn apply(&self, tree: &Tree, batch: Batch) -> Result<(), StorageError> {
+        tree.apply_batch(batch).map_err(StorageError::database("build", &self.path))
+    }
+
+    /// Copies rows, as they are stored, to one of its trees.
+    pub(crate) fn copy_rows(&self, rows: sled::Iter, tree: &Tree) -> Result<(), StorageError> {
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        for row in rows {
+            let (key, value) = row.map_err(parts::cannot_read)?;
+            bytes += key.len() + value.len();
+            batch.insert(key, value);
+            if bytes >= COPY_BYTES {
+                self.apply(tree, std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.apply(tree, batch)
+    }
+
+    /// Copies all trees of another database.
+    pub(crate) fn copy_all(&self, from: &Database) -> Result<(), StorageError> {
+        for name in from.backend.tree_names() {
+            let source = from
+                .backend
+                .open_tree(&name)
+                .map_err(StorageError::database("read", &from.path))?;
+            self.copy_rows(source.iter(), &self.tree(&name)?)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all of it durable and closes it; it waits for its name then.
+    pub(crate) fn finish(self) -> Result<(), StorageError> {
+        let Self { path, backend } = self;
+        backend.flush().map_err(StorageError::database("build", &path))?;
+        drop(backend);
+        directory::sync_all(&replacement::unfinished(&path))
+    }
 }
 
 fn open_backend(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError> {

@@ -70,7 +70,14 @@ pub(crate) fn sync_all(dir: &Path) -> Result<(), StorageError> {
 /// Bytes of all files below `dir`, as their lengths add up.
 pub(crate) fn bytes(dir: &Path) -> Result<u64, StorageError> {
     let mut sum = 0;
-    for path in children(dir)? {
+    let paths = match children(dir) {
+        // A directory may be replaced meanwhile.
+        Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(0);
+        }
+        listed => listed?,
+    };
+    for path in paths {
         match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_dir() => sum += bytes(&path)?,
             Ok(meta) => sum += meta.len(),

@@ -6,24 +6,32 @@
 //!    before it is durable, so a crash removes entries from the end and nowhere else.
 //! 2. [`EventLog::next_offset`] never names an entry that a reader could not read.
 //! 3. One append at a time; syncs and reads run beside it.
-//! 4. No lock is held while chunks are packed or unpacked: those run on the thread pool, where a
-//!    waiting task may be asked to do any other.
+//! 4. No lock that a task on the thread pool could ask for is held while chunks are packed or
+//!    unpacked: those run there, where a waiting task may be asked to do any other.
+//! 5. Erasing keeps every offset: of an erased record a [`Stub`](crate::Stub) stays, and nothing else
+//!    changes. It happens in copies of sealed segments, so that appends and reads run beside it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
 use crate::chunk::{self, Chunk, EntryKind, PackedChunk, Totals};
+use crate::erasure_plan::ErasurePlan;
 use crate::fail_stop::FailStop;
 use crate::log_reader::LogReader;
+use crate::rewriting::Rewriting;
 use crate::shelf::Shelf;
-use crate::{Compression, Offset, StorageError};
+use crate::{Compression, Erased, Offset, StorageError, WriteOp};
 
 /// The append-only sequence of entries.
 pub struct EventLog {
+    dir: PathBuf,
+    fail_stop: Arc<FailStop>,
     shelf: Arc<Shelf>,
+    /// Held by whoever erases.
+    erasing: Mutex<()>,
     /// What the active segment holds; held by whoever appends.
     appending: Mutex<Totals>,
     next: AtomicU64,
@@ -50,7 +58,19 @@ pub struct LogStats {
     pub segments: u64,
 }
 
+/// What an erasure has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erasure {
+    /// Records that are stubs now.
+    pub records: u64,
+    /// Segments that were rewritten for it.
+    pub segments: u64,
+    /// Whether all of it is done. If not, it goes on when the log is opened again.
+    pub is_complete: bool,
+}
+
 impl EventLog {
+    /// Opens the log at `dir`, or creates it. An erasure that was not finished is finished first.
     pub(crate) fn open(
         dir: &Path,
         (compression, segment_bytes): (Compression, u64),
@@ -58,13 +78,20 @@ impl EventLog {
     ) -> Result<Self, StorageError> {
         let shelf = Shelf::open(dir, fail_stop)?;
         let (next, totals) = shelf.active().end()?;
-        Ok(Self {
+        let log = Self {
+            dir: dir.to_owned(),
+            fail_stop: Arc::clone(fail_stop),
             shelf: Arc::new(shelf),
+            erasing: Mutex::new(()),
             appending: Mutex::new(totals),
             next: AtomicU64::new(next.as_u64()),
             compression,
             segment_bytes,
-        })
+        };
+        if let Some(plan) = ErasurePlan::read(dir)? {
+            log.carry_out(&plan, &|| true)?;
+        }
+        Ok(log)
     }
 
     /// Appends `chunks` in order and returns the offset of the first entry.
@@ -99,6 +126,31 @@ impl EventLog {
     /// The offset that will be assigned next.
     pub fn next_offset(&self) -> Offset {
         Offset::from_u64(self.next.load(Ordering::Acquire))
+    }
+
+    /// Replaces records by stubs, durably: their bytes are in no file of the log afterwards.
+    ///
+    /// What else stands at an offset named stays, so that erasing again does nothing. Once begun, an
+    /// erasure ends, by a later opening of the log if need be: after an error, a crash, or when
+    /// `goes_on`, which is asked often, says no.
+    ///
+    /// Cost: every segment with a record to erase is copied, and the active one is sealed if it has
+    /// any. Appends wait for the sealing alone.
+    pub fn erase(
+        &self,
+        records: &[Erased],
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Erasure, StorageError> {
+        if records.iter().any(|erased| erased.offset >= self.next_offset()) {
+            return Err(StorageError::refused("erasing a record that was not appended yet"));
+        }
+        let _alone = self.erasing.lock().expect("an erasure that panics stops the store");
+        let plan = ErasurePlan::read(&self.dir)?.unwrap_or_default().with(records);
+        if plan.last().is_none() {
+            return Ok(Erasure { is_complete: true, ..Erasure::default() });
+        }
+        self.fail_stop.write(WriteOp::PlanErasure, || plan.write(&self.dir))?;
+        self.carry_out(&plan, goes_on)
     }
 
     /// Reads from the chunk that holds `from` to what is the end now.
@@ -145,6 +197,47 @@ impl EventLog {
             stats.segments += 1;
         }
         Ok(stats)
+    }
+
+    /// Rewrites the segments that a plan concerns, oldest first, and forgets the plan.
+    fn carry_out(
+        &self,
+        plan: &ErasurePlan,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Erasure, StorageError> {
+        self.seal_through(plan.last())?;
+        let mut erasure = Erasure { records: plan.len() as u64, ..Erasure::default() };
+        let bases = self.shelf.bases();
+        let ends = bases.iter().skip(1).copied().chain([self.next_offset()]);
+        for (base, end) in bases.iter().copied().zip(ends) {
+            let erased = plan.within(base..end);
+            if erased.is_empty() {
+                continue;
+            }
+            let segment = self.shelf.holding(base)?;
+            let rewriting = Rewriting { segment: &segment, erased, compression: self.compression };
+            let path = self.shelf.path(base);
+            let is_built =
+                self.fail_stop.write(WriteOp::CopySegment, || rewriting.build(&path, goes_on))?;
+            if !is_built {
+                return Ok(erasure);
+            }
+            drop(segment);
+            self.shelf.replace(base)?;
+            erasure.segments += 1;
+        }
+        self.fail_stop.write(WriteOp::FinishErasure, || ErasurePlan::remove(&self.dir))?;
+        Ok(Erasure { is_complete: true, ..erasure })
+    }
+
+    /// Seals the active segment if it reaches down to `last`: only sealed ones are rewritten.
+    fn seal_through(&self, last: Option<Offset>) -> Result<(), StorageError> {
+        let mut totals = self.appending.lock().expect("an append that panics stops the store");
+        if totals.chunks > 0 && last >= Some(self.shelf.active().base()) {
+            self.shelf.roll(self.next_offset())?;
+            *totals = Totals::default();
+        }
+        Ok(())
     }
 
     fn pack(&self, chunks: &[Chunk<'_>]) -> Result<Vec<PackedChunk>, StorageError> {

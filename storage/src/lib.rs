@@ -9,6 +9,7 @@
 //! ```text
 //! DIR/LOCK               one process at a time
 //! DIR/log/<offset>/      the event log, a database for each segment, named by its first offset
+//! DIR/log/erasure        while records are being erased: which
 //! DIR/state/             one database: outbox, progress, dead letters, meta
 //! ```
 //!
@@ -30,6 +31,7 @@ mod compression;
 mod database;
 mod dead_letters;
 mod directory;
+mod erasure_plan;
 mod error;
 mod event_log;
 mod fail_stop;
@@ -41,16 +43,19 @@ mod options;
 mod outbox;
 mod parts;
 mod progress;
+mod replacement;
+mod rewriting;
 mod segment;
 mod shelf;
 mod state;
 mod store;
+mod stub;
 mod sync_gate;
 
 pub use chunk::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, StoredChunk};
 pub use dead_letters::{AttemptRow, DeadLetterRow, DeadLetters};
 pub use error::StorageError;
-pub use event_log::{EventLog, LogStats};
+pub use event_log::{Erasure, EventLog, LogStats};
 pub use log_reader::LogReader;
 pub use meta::Meta;
 pub use offset::Offset;
@@ -58,3 +63,4 @@ pub use options::{Compression, Faults, StoreOptions, WriteOp};
 pub use outbox::{Derived, ExportRow, FlowExports, FlowMarks, LaneMark, Mark, MarkKey, Outbox};
 pub use progress::{Progress, ProgressRow};
 pub use store::Store;
+pub use stub::{Erased, Stub};

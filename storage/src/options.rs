@@ -59,10 +59,26 @@ pub enum WriteOp {
     SyncLog,
     /// A log segment is created.
     OpenSegment,
+    /// What is to be erased from the log is written down.
+    PlanErasure,
+    /// A log segment is copied without what is erased.
+    CopySegment,
+    /// A log segment loses its name to the copy, or the copy gets it.
+    SwapSegment,
+    /// A log segment that was replaced is removed.
+    RemoveSegment,
+    /// An erasure is done, and its plan forgotten.
+    FinishErasure,
     /// The state database is created.
     OpenState,
     /// The state database is closed and opened again.
     RenewState,
+    /// The state database is copied.
+    CopyState,
+    /// The state database loses its name to the copy, or the copy gets it.
+    SwapState,
+    /// The state database that was replaced is removed.
+    RemoveState,
     /// Exports are stored, with all that becomes visible together with them.
     StoreExports,
     /// Delivered exports are dropped.

@@ -15,10 +15,11 @@ use crate::parts::{self, Scan, Value};
 use crate::{Offset, StorageError, WriteOp, keys};
 
 const WHAT: &str = "a chunk of the log";
-const TREE: &str = "chunks";
+/// Name of the tree that holds chunks and marks.
+pub(crate) const TREE: &str = "chunks";
 
 /// Bytes of page cache of a segment. Too small a cache evicts the leaf that is appended to.
-const CACHE_BYTES: u64 = 256 << 20;
+pub(crate) const CACHE_BYTES: u64 = 256 << 20;
 
 /// An open segment.
 pub(crate) struct Segment {
@@ -97,6 +98,11 @@ impl Segment {
     pub(crate) fn chunk(&self, first: Offset) -> Result<Value, StorageError> {
         parts::get(WHAT, &self.tree, &keys::chunk(first))?
             .ok_or_else(|| StorageError::corrupt(WHAT, format!("none starts at offset {first}")))
+    }
+
+    /// The marks of its control entries, as they are stored.
+    pub(crate) fn marks(&self) -> sled::Iter {
+        self.tree.range(keys::controls())
     }
 
     /// The offsets of its control entries.

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::chunk::Totals;
-use crate::database::{self, Database};
+use crate::database::Database;
 use crate::fail_stop::FailStop;
 use crate::segment::Segment;
-use crate::{Offset, StorageError, WriteOp, directory, keys};
+use crate::{Offset, StorageError, WriteOp, directory, keys, replacement};
 
 /// Sealed segments kept open after reading, for whoever reads there next.
 const OPEN_SEALED_MAX: usize = 2;
@@ -40,11 +40,11 @@ impl Shelf {
     /// Opens the newest segment in `dir`, or creates the first.
     pub(crate) fn open(dir: &Path, fail_stop: &Arc<FailStop>) -> Result<Self, StorageError> {
         directory::create(dir)?;
+        restore(dir)?;
         let mut segments = BTreeMap::new();
         for path in directory::children(dir)? {
-            match keys::segment_base(&path) {
-                Some(base) => drop(segments.insert(base, Weak::new())),
-                None => database::remove_if_unfinished(&path)?,
+            if let Some(base) = keys::segment_base(&path) {
+                segments.insert(base, Weak::new());
             }
         }
         let active = Arc::new(match segments.last_key_value() {
@@ -95,6 +95,30 @@ impl Shelf {
         Ok(segment)
     }
 
+    /// Where the segment at `base` is.
+    pub(crate) fn path(&self, base: Offset) -> PathBuf {
+        path(&self.dir, base)
+    }
+
+    /// Puts what was built for the sealed segment at `base` in its place. Whoever reads the old one
+    /// goes on with it; its files are gone when the last of them has ended.
+    pub(crate) fn replace(&self, base: Offset) -> Result<(), StorageError> {
+        let path = self.path(base);
+        // Under the lock, because nobody may look for the segment while nothing has its name.
+        let mut slots = self.slots();
+        self.fail_stop.write(WriteOp::SwapSegment, || replacement::set_aside(&path))?;
+        self.fail_stop.write(WriteOp::SwapSegment, || replacement::take_place(&path))?;
+        slots.segments.insert(base, Weak::new());
+        slots.sealed.remove(&base);
+        let (replaced, recent): (VecDeque<_>, VecDeque<_>) =
+            slots.recent.drain(..).partition(|open| open.base() == base);
+        slots.recent = recent;
+        drop(slots);
+        // Closing a database takes time that nobody should wait for.
+        drop(replaced);
+        self.fail_stop.write(WriteOp::RemoveSegment, || replacement::remove_old(&path))
+    }
+
     /// The bases of all segments, ascending.
     pub(crate) fn bases(&self) -> Vec<Offset> {
         self.slots().segments.keys().copied().collect()
@@ -130,6 +154,18 @@ impl Shelf {
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().expect("nothing panics while it holds the segments")
     }
+}
+
+/// Repairs what a crash has left of segments that were being created or replaced.
+fn restore(dir: &Path) -> Result<(), StorageError> {
+    for left_over in directory::children(dir)? {
+        if let Some(path) = replacement::name_of(&left_over)
+            && keys::segment_base(&path).is_some()
+        {
+            replacement::restore(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn path(dir: &Path, base: Offset) -> PathBuf {

@@ -10,9 +10,9 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use sled::{Batch, Tree};
 
-use crate::database::Database;
+use crate::database::{Database, Unfinished};
 use crate::fail_stop::FailStop;
-use crate::{StorageError, WriteOp};
+use crate::{StorageError, WriteOp, replacement};
 
 /// Bytes of page cache of the state.
 const CACHE_BYTES: u64 = 256 << 20;
@@ -55,6 +55,7 @@ impl std::ops::Deref for Held<'_> {
 impl State {
     /// Opens the state at `path`, or creates it.
     pub(crate) fn open(path: &Path, fail_stop: &Arc<FailStop>) -> Result<Self, StorageError> {
+        replacement::restore(path)?;
         if !path.is_dir() {
             fail_stop.write(WriteOp::OpenState, || Database::create(path))?;
         }
@@ -71,7 +72,7 @@ impl State {
     pub(crate) fn trees(&self) -> Result<Held<'_>, StorageError> {
         let trees = self.trees.read().expect(NEVER_POISONED);
         if trees.is_none() {
-            return Err(StorageError::corrupt("the state", "it could not be opened anew"));
+            return Err(not_open());
         }
         Ok(Held(trees))
     }
@@ -101,6 +102,35 @@ impl State {
         self.written.store(0, Ordering::Relaxed);
         Ok(true)
     }
+
+    /// Copies the rows that are live to a new database that takes the place of this one. Whatever was
+    /// written over or removed is in no file of the state afterwards.
+    pub(crate) fn rewrite(&self) -> Result<(), StorageError> {
+        self.sync()?;
+        let mut trees = self.trees.write().expect(NEVER_POISONED);
+        let Some(open) = trees.as_ref() else { return Err(not_open()) };
+        self.fail_stop.write(WriteOp::CopyState, || {
+            let built = Unfinished::begin(&self.path, CACHE_BYTES)?;
+            built.copy_all(&open.database)?;
+            built.finish()
+        })?;
+        self.fail_stop.write(WriteOp::SwapState, || {
+            drop(trees.take());
+            replacement::set_aside(&self.path)
+        })?;
+        self.fail_stop.write(WriteOp::SwapState, || {
+            replacement::take_place(&self.path)?;
+            *trees = Some(Trees::open(&self.path, &self.fail_stop)?);
+            Ok(())
+        })?;
+        drop(trees);
+        self.written.store(0, Ordering::Relaxed);
+        self.fail_stop.write(WriteOp::RemoveState, || replacement::remove_old(&self.path))
+    }
+}
+
+fn not_open() -> StorageError {
+    StorageError::corrupt("the state", "it could not be opened anew")
 }
 
 impl Trees {

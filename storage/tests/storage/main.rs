@@ -5,6 +5,7 @@
 
 mod support;
 
+mod erasure;
 mod event_log;
 mod faults;
 mod files;
