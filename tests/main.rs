@@ -5,6 +5,7 @@ mod authentication;
 mod backfill;
 mod causes;
 mod cli;
+mod compact;
 mod config_change;
 mod crash;
 mod dead_letters;

@@ -348,9 +348,8 @@ pub(crate) enum Log {
     /// The records
     #[command(hide = true)]
     Cat(NotBuilt),
-    /// Remove the bytes of deleted profiles
-    #[command(hide = true)]
-    Compact(NotBuilt),
+    /// Remove the bytes of deleted profiles now; the engine does so within 24 h of a delete
+    Compact,
 }
 
 /// Reads RFC 3339.
@@ -394,7 +393,6 @@ impl Args {
             Command::Audience(Audience::Backtest(_)) => Some("`forebay audience backtest`"),
             Command::Dataflow(Dataflow::Runs(_)) => Some("`forebay dataflow runs`"),
             Command::Log(Log::Cat(_)) => Some("`forebay log cat`"),
-            Command::Log(Log::Compact(_)) => Some("`forebay log compact`"),
             Command::Run(run) if run.follow => Some("`run --follow`"),
             Command::Run(run) if run.listen.is_some() => Some("`run --listen`"),
             Command::Profile(profile) if profile.as_of.is_some() => Some("`profile --as-of`"),
@@ -466,7 +464,8 @@ mod tests {
             ("destination test warehouse", true, None),
             ("destination test", false, None),
             ("log stats", true, None),
-            ("log compact", true, Some("`forebay log compact`")),
+            ("log compact", true, None),
+            ("log cat", true, Some("`forebay log cat`")),
             ("explain --profile a b --dataflow c", true, Some("`forebay explain`")),
             ("import-audience vip --csv f --identity-column id --namespace Email", true, None),
             ("import-audience vip --csv f --identity-column id", false, None),

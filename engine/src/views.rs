@@ -440,6 +440,21 @@ pub struct LogView {
     pub segments: u64,
 }
 
+/// `forebay log compact`: what was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactionView {
+    /// Records whose bytes are gone, delete records included.
+    pub records: u64,
+    /// Refused lines that were redacted.
+    pub rejects: u64,
+    /// Segments of the log that were rewritten.
+    pub segments: u64,
+    /// Bytes on disk before.
+    pub bytes_before: u64,
+    /// Bytes on disk after.
+    pub bytes_after: u64,
+}
+
 /// `forebay status`: one screen of health.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusView {

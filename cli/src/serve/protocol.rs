@@ -10,8 +10,8 @@ use std::io::{self, BufRead, ErrorKind, Read, Write};
 use forebay_engine::engine::{Import, Payload, Selection};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{
-    AudiencePage, AudienceView, DataflowView, DeadLetterPage, DestinationView, ImportSummary,
-    IngestSummary, LogView, MemberView, ProfileView, ReplayView, StatusView,
+    AudiencePage, AudienceView, CompactionView, DataflowView, DeadLetterPage, DestinationView,
+    ImportSummary, IngestSummary, LogView, MemberView, ProfileView, ReplayView, StatusView,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -63,6 +63,8 @@ pub(crate) enum Question {
     PurgeDeadLetters { selection: Selection, limit: u64 },
     /// `forebay log stats`
     LogStats,
+    /// `forebay log compact`
+    Compact,
     /// `forebay ingest`: frames follow. `source` stands in rejects.
     Ingest { source: String },
     /// `forebay audience show`
@@ -98,6 +100,7 @@ pub(crate) enum Answer {
     ReplayDeadLetters(ReplayView),
     PurgeDeadLetters(u64),
     LogStats(LogView),
+    Compact(CompactionView),
     Ingest(IngestSummary),
     /// `None` if there is no such audience.
     Audience(Option<AudiencePage>),

@@ -62,6 +62,7 @@ impl Service for Engine {
                 Answer::PurgeDeadLetters(self.purge_dead_letters(selection, *limit)?)
             }
             Question::LogStats => Answer::LogStats(self.log_stats()?),
+            Question::Compact => Answer::Compact(self.compact()?),
             Question::Audience { id } => Answer::Audience(self.audience_page(id)?),
             Question::Ingest { .. } | Question::ImportAudience(_) => {
                 let message = "an ingest or import needs its records with it";

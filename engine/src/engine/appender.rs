@@ -21,7 +21,7 @@ use super::tally::Tally;
 use crate::clock::{Clock, ClockKind, Timestamp};
 use crate::error::EngineError;
 use crate::input::Position;
-use crate::record::{ParsedBlock, RecordRef, RejectsFile, checked_at, checked_jump};
+use crate::record::{ParsedBlock, RecordRef, Redaction, RejectsFile, checked_at, checked_jump};
 
 /// Blocks that share one sync at most. More only delays the first of them.
 const GROUP_BLOCKS: usize = 16;
@@ -54,6 +54,8 @@ pub(super) enum Append {
     Control(Control, Sender<ControlDone>),
     /// The answer comes when everything before is derived.
     Barrier(Sender<()>),
+    /// Takes erased persons out of the file of rejects; the answer is how many lines.
+    Redact(Arc<Redaction>, Sender<u64>),
 }
 
 /// Sets the limits that only the appender can check.
@@ -147,7 +149,7 @@ impl Appender {
         self.refuse_and_keep(&mut group)?;
         let mut jobs = Vec::with_capacity(group.len());
         for request in group {
-            jobs.push(self.append(request)?);
+            jobs.extend(self.append(request)?);
         }
         self.store.log().sync()?;
         for job in jobs {
@@ -206,18 +208,23 @@ impl Appender {
         Ok(())
     }
 
-    fn append(&mut self, request: Append) -> Result<Job, EngineError> {
-        match request {
-            Append::Barrier(told) => Ok(Job::Barrier(told)),
+    fn append(&mut self, request: Append) -> Result<Option<Job>, EngineError> {
+        Ok(Some(match request {
+            Append::Redact(redaction, told) => {
+                // Whoever asked may have stopped waiting.
+                told.send(self.rejects.redact(&redaction)?).ok();
+                return Ok(None);
+            }
+            Append::Barrier(told) => Job::Barrier(told),
             Append::Control(control, told) => {
                 if let Control::Advance { to_ms } = control {
                     self.event_now = self.event_now.max(Timestamp::from_millis(to_ms));
                 }
                 let offset = self.append_control(&control, None)?;
-                Ok(Job::Control { control, offset, appended: self.appended, told })
+                Job::Control { control, offset, appended: self.appended, told }
             }
-            Append::Block(block) => self.append_block(*block),
-        }
+            Append::Block(block) => self.append_block(*block)?,
+        }))
     }
 
     fn append_control(

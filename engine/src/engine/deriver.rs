@@ -23,7 +23,7 @@ use crate::clock::Timestamp;
 use crate::definitions::Definitions;
 use crate::error::EngineError;
 use crate::project::projection::{DerivedExport, Outcome, Projection};
-use crate::record::RecordBatch;
+use crate::record::{RecordBatch, RecordKind};
 
 /// Exports stored without a sync at most, while more work waits.
 const UNSYNCED_EXPORTS: u64 = 8192;
@@ -246,6 +246,9 @@ impl Deriver {
         next_offset: u64,
         appended: Timestamp,
     ) -> Result<u64, EngineError> {
+        if batch.iter().any(|record| record.kind() == RecordKind::Delete) {
+            self.shared.note_delete(next_offset - 1, appended);
+        }
         let outcome = self.projection.apply_batch(batch, first_offset, appended);
         self.store_outcome(outcome, next_offset, appended)
     }
@@ -302,6 +305,15 @@ impl Deriver {
         self.shared.publish_lanes(self.projection.lane_dataflows());
         self.shared.publish(self.next, self.projection.next_boundary());
         Ok(())
+    }
+
+    /// Makes durable that everything so far is derived, exports or not; the next offset.
+    pub(super) fn mark_derived(&mut self) -> Result<u64, EngineError> {
+        self.settle()?;
+        let next = Offset::from_u64(self.next).max(self.store.outbox().derived_next());
+        self.store.outbox().commit(&Derived { next, ..Derived::default() })?;
+        self.store.sync_state()?;
+        Ok(self.next)
     }
 
     /// Stores the exports of entries below `next`, less those that an earlier run has stored.

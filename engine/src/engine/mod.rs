@@ -13,13 +13,14 @@
 //!  delivery    one dispatcher a dataflow, sender threads              owns progress
 //! ```
 //!
-//! Questions go to the deriver as jobs, so each sees a consistent cut. A failure in any thread stops
+//! Beside them the compactor removes the bytes of what was deleted. Questions go to the deriver as jobs, so each sees a consistent cut. A failure in any thread stops
 //! all of it: memory never runs ahead of the disk.
 
 mod answers;
 mod appender;
 mod audience_page;
 mod budget;
+mod compaction;
 pub mod control;
 mod dead_letters;
 mod delivery_answers;
@@ -29,6 +30,7 @@ mod held_back;
 mod import;
 mod notice;
 mod open;
+mod playback;
 mod reading;
 mod selection;
 mod shared;
@@ -58,6 +60,7 @@ use crate::error::{EngineError, with_sources};
 use crate::input::Position;
 use crate::record::{ParseRules, RejectsFile};
 use appender::{Append, Appender, ClockRules};
+use compaction::{Compactor, RejectsOwner};
 use control::Control;
 use deriver::{ControlDone, Job};
 use open::Replayed;
@@ -122,6 +125,9 @@ pub struct Engine {
     tallies: Mutex<Tallies>,
     opened: Moment,
     delivery: Option<Arc<Delivery>>,
+    compactor: Option<Arc<Compactor>>,
+    /// Ends before the others do: it asks them.
+    compacting: Option<JoinHandle<()>>,
     /// Closed first; then the threads end, the appender before the deriver.
     appends: Option<Sender<Append>>,
     jobs: Option<Sender<Job>>,
@@ -168,11 +174,13 @@ impl Engine {
             shared,
             opened,
             delivery,
+            compactor: None,
+            compacting: None,
             appends: None,
             jobs: None,
             threads: Vec::new(),
         };
-        engine.start(replayed, rejects)?;
+        engine.start(replayed, (rejects, options.data))?;
         Ok(engine)
     }
 
@@ -211,7 +219,11 @@ impl Engine {
         self.end()
     }
 
-    fn start(&mut self, replayed: Replayed, rejects: RejectsFile) -> Result<(), EngineError> {
+    fn start(
+        &mut self,
+        replayed: Replayed,
+        (rejects, data): (RejectsFile, PathBuf),
+    ) -> Result<(), EngineError> {
         let (jobs, job_queue) = bounded(DERIVE_QUEUE);
         let Replayed { mut deriver, appended, .. } = replayed;
         let event_now = deriver.projection.now();
@@ -228,7 +240,9 @@ impl Engine {
             );
         }
         self.thread("deriver", move || deriver.run(&job_queue))?;
-        if self.mode != Mode::Inspect {
+        if self.mode == Mode::Inspect {
+            self.compactor = Some(self.compactor(&jobs, (nobody(rejects), data)));
+        } else {
             let (appends, append_queue) = bounded(APPEND_QUEUE);
             let settings = self.config.as_ref().map(|config| &config.definitions.settings);
             let appender = Appender {
@@ -245,10 +259,32 @@ impl Engine {
                 shared: Arc::clone(&self.shared),
             };
             self.thread("appender", move || appender.run(&append_queue))?;
+            let owner = RejectsOwner::Appender(appends.clone());
+            let compactor = self.compactor(&jobs, (owner, data));
+            self.compactor = Some(Arc::clone(&compactor));
+            self.thread("compactor", move || compactor.run())?;
+            self.compacting = self.threads.pop();
             self.appends = Some(appends);
         }
         self.jobs = Some(jobs);
         Ok(())
+    }
+
+    fn compactor(
+        &self,
+        jobs: &Sender<Job>,
+        (rejects, data): (RejectsOwner, PathBuf),
+    ) -> Arc<Compactor> {
+        Arc::new(Compactor {
+            store: Arc::clone(&self.store),
+            shared: Arc::clone(&self.shared),
+            clock: Arc::clone(&self.clock),
+            kind: self.kind,
+            data,
+            deriver: jobs.clone(),
+            rejects,
+            working: Mutex::new(()),
+        })
     }
 
     /// An error if delivery has failed; the engine stops then (fail-stop).
@@ -321,6 +357,13 @@ impl Engine {
     }
 
     fn end(&mut self) -> Result<(), EngineError> {
+        // A compaction that is due is done before, unless somebody has asked to stop at once.
+        self.shared.request_close();
+        if let Some(compacting) = self.compacting.take() {
+            // A panic was told by the guard of the thread.
+            compacting.join().ok();
+        }
+        self.compactor = None;
         self.shared.request_stop();
         self.appends = None;
         // The appender holds a sender of jobs too; the deriver ends when both are gone.
@@ -348,6 +391,10 @@ impl Drop for Engine {
             tracing::error!("closing the engine: {error}");
         }
     }
+}
+
+fn nobody(rejects: RejectsFile) -> RejectsOwner {
+    RejectsOwner::Nobody(Box::new(Mutex::new(rejects)))
 }
 
 /// Tells the engine when a thread ends by a panic.

@@ -5,13 +5,13 @@
 //! those of the configuration too, so that rules added later find all history in place (`SPEC.md` §5).
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use forebay_storage::{EntryKind, Offset, Store, StoredChunk};
+use forebay_storage::{Offset, Store, StoredChunk};
 
 use super::control::Control;
 use super::deriver::Deriver;
+use super::playback::{Playback, Played, read_control};
 use super::shared::Shared;
 use super::{Options, Progress};
 use crate::clock::{ClockKind, Timestamp};
@@ -20,10 +20,7 @@ use crate::definitions::{self, Definitions, MergePolicy};
 use crate::error::EngineError;
 use crate::input::Position;
 use crate::project::projection::Projection;
-use crate::record::{RecordBatch, RejectsMark};
-
-/// Records that are folded together on replay.
-const REPLAY_RECORDS: usize = 4096;
+use crate::record::RejectsMark;
 
 /// Name of the stored clock kind.
 const META_CLOCK: &str = "clock";
@@ -72,7 +69,7 @@ pub(super) fn replay(
             appended: Timestamp::EPOCH,
             kind,
         },
-        pending: Pending::default(),
+        playback: Playback::default(),
     };
     let total = store.log().next_offset().as_u64();
     for chunk in store.log().read(Offset::START) {
@@ -80,9 +77,7 @@ pub(super) fn replay(
         progress.replay(chunk.next().as_u64(), total);
         replay.chunk(&chunk)?;
     }
-    replay.flush()?;
-    replay.replayed.deriver.settle()?;
-    Ok(replay.replayed)
+    replay.finish()
 }
 
 /// The change that the configuration makes, to be appended as a control entry.
@@ -93,29 +88,14 @@ pub(super) fn change(deriver: &Deriver, config: &Config) -> Option<Control> {
 
 struct Replay {
     replayed: Replayed,
-    pending: Pending,
-}
-
-/// Records of consecutive chunks with one `now`, to be folded together.
-#[derive(Default)]
-struct Pending {
-    text: String,
-    lines: Vec<Range<u32>>,
-    first_offset: u64,
-    appended: Timestamp,
+    playback: Playback,
 }
 
 impl Replay {
     fn chunk(&mut self, chunk: &StoredChunk) -> Result<(), EngineError> {
-        let appended = Timestamp::from_millis(chunk.now_ms);
-        self.replayed.appended = self.replayed.appended.max(appended);
-        for (offset, kind, bytes) in chunk.iter() {
-            match kind {
-                EntryKind::Record => self.record(offset.as_u64(), appended, bytes)?,
-                EntryKind::Control => self.control(offset.as_u64(), appended, bytes)?,
-                EntryKind::Stub => {}
-            }
-        }
+        let Replayed { deriver, positions, rejects, appended, .. } = &mut self.replayed;
+        *appended = (*appended).max(Timestamp::from_millis(chunk.now_ms));
+        self.playback.chunk(chunk, &mut |played| derive(deriver, &played))?;
         if let Some(mark) = &chunk.mark {
             let position = Position {
                 source: mark.source.clone(),
@@ -124,62 +104,33 @@ impl Replay {
                 byte: mark.position,
                 line: mark.line,
             };
-            self.replayed.positions.insert(mark.source.clone(), position);
+            positions.insert(mark.source.clone(), position);
         }
         if let Some(mark) = chunk.rejects {
-            self.replayed.rejects =
-                RejectsMark { generation: mark.generation, length: mark.length };
+            *rejects = RejectsMark { generation: mark.generation, length: mark.length };
         }
         Ok(())
     }
 
-    fn record(
-        &mut self,
-        offset: u64,
-        appended: Timestamp,
-        bytes: &[u8],
-    ) -> Result<(), EngineError> {
-        let line = std::str::from_utf8(bytes).map_err(|error| EngineError::Control {
-            offset,
-            reason: format!("a record that is not UTF-8: {error}"),
-        })?;
-        if self.pending.lines.len() >= REPLAY_RECORDS || self.pending.appended != appended {
-            self.flush()?;
-        }
-        let pending = &mut self.pending;
-        if pending.lines.is_empty() {
-            pending.first_offset = offset;
-            pending.appended = appended;
-        }
-        let position = |length: usize| u32::try_from(length).expect("4,096 lines of at most 1 MiB");
-        let start = position(pending.text.len());
-        pending.text.push_str(line);
-        pending.lines.push(start..position(pending.text.len()));
-        pending.text.push('\n');
-        Ok(())
+    fn finish(mut self) -> Result<Replayed, EngineError> {
+        let deriver = &mut self.replayed.deriver;
+        self.playback.flush(&mut |played| derive(deriver, &played))?;
+        self.replayed.deriver.settle()?;
+        Ok(self.replayed)
     }
+}
 
-    fn control(
-        &mut self,
-        offset: u64,
-        appended: Timestamp,
-        bytes: &[u8],
-    ) -> Result<(), EngineError> {
-        self.flush()?;
-        let control = read_control(offset, bytes)?;
-        self.replayed.deriver.derive_control(&control, offset, appended)?;
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), EngineError> {
-        let Pending { text, lines, first_offset, appended } = std::mem::take(&mut self.pending);
-        if lines.is_empty() {
-            return Ok(());
+fn derive(deriver: &mut Deriver, played: &Played) -> Result<(), EngineError> {
+    match played {
+        Played::Records { batch, first_offset, appended } => {
+            let next_offset = first_offset + batch.len() as u64;
+            deriver.derive_records(batch, *first_offset, next_offset, *appended)?;
+            Ok(())
         }
-        let batch = RecordBatch::from_log(text, &lines)?;
-        let next_offset = first_offset + lines.len() as u64;
-        self.replayed.deriver.derive_records(&batch, first_offset, next_offset, appended)?;
-        Ok(())
+        Played::Control { control, offset, appended } => {
+            deriver.derive_control(control, *offset, *appended)?;
+            Ok(())
+        }
     }
 }
 
@@ -194,11 +145,6 @@ fn history(store: &Store) -> Result<Vec<Definitions>, EngineError> {
         }
     }
     Ok(history)
-}
-
-fn read_control(offset: u64, bytes: &[u8]) -> Result<Control, EngineError> {
-    Control::from_bytes(bytes)
-        .map_err(|error| EngineError::Control { offset, reason: error.to_string() })
 }
 
 /// All merge policies that are, were or will be in effect, the default one first.

@@ -1,6 +1,7 @@
-//! What the engine's threads tell each other beside the queues: failure, stop, notices, the clock.
+//! What the engine's threads tell each other beside the queues: failure, stop, notices, the clock, and
+//! which deletes are still to be compacted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(super) struct Shared {
     failure: Mutex<Option<String>>,
     changed: Condvar,
     is_stopping: AtomicBool,
+    is_closing: AtomicBool,
     notices: Mutex<Vec<Notice>>,
     next_boundary_ms: AtomicI64,
     derived_next: AtomicU64,
@@ -27,6 +29,7 @@ pub(super) struct Shared {
     bell: (Sender<()>, Receiver<()>),
     /// Dataflows with a backfill lane that is not taken to its end.
     open_lanes: Mutex<BTreeSet<String>>,
+    deletes: Mutex<PendingDeletes>,
 }
 
 impl Default for Shared {
@@ -35,11 +38,39 @@ impl Default for Shared {
             failure: Mutex::default(),
             changed: Condvar::new(),
             is_stopping: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             notices: Mutex::default(),
             next_boundary_ms: AtomicI64::new(0),
             derived_next: AtomicU64::new(0),
+            deletes: Mutex::default(),
             bell: bounded(1),
             open_lanes: Mutex::default(),
+        }
+    }
+}
+
+/// Deletes take effect at once; their bytes go later, and together. Those within one minute count as
+/// made at its beginning, so that millions take no room.
+const DELETES_TOGETHER_MS: i64 = 60_000;
+
+/// Deletes whose bytes are still there, oldest first: offset of the last and append time of the first
+/// of some that count as one.
+#[derive(Debug, Default)]
+struct PendingDeletes(VecDeque<(u64, Timestamp)>);
+
+impl PendingDeletes {
+    fn note(&mut self, offset: u64, appended: Timestamp) {
+        match self.0.back_mut() {
+            Some((last, first)) if appended <= first.plus_millis(DELETES_TOGETHER_MS) => {
+                *last = offset;
+            }
+            _ => self.0.push_back((offset, appended)),
+        }
+    }
+
+    fn forget_below(&mut self, next: u64) {
+        while self.0.front().is_some_and(|(last, _)| *last < next) {
+            self.0.pop_front();
         }
     }
 }
@@ -70,6 +101,17 @@ impl Shared {
     /// Whether somebody asked to stop.
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Asks what works by itself to end once it is done with what it is at.
+    pub(super) fn request_close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    /// Whether the engine is being closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
     }
 
     /// Waits a moment, less if the engine is asked to stop or fails. Whether it goes on.
@@ -131,7 +173,54 @@ impl Shared {
         Timestamp::from_millis(self.next_boundary_ms.load(Ordering::Acquire))
     }
 
+    /// Notes a delete in the log: the record at `offset`, or one shortly before.
+    pub(super) fn note_delete(&self, offset: u64, appended: Timestamp) {
+        self.deletes().note(offset, appended);
+    }
+
+    /// Forgets the deletes below `next`, whose bytes are gone.
+    pub(super) fn compacted(&self, next: u64) {
+        self.deletes().forget_below(next);
+    }
+
+    /// When the oldest delete was appended whose bytes are still there.
+    pub(super) fn oldest_delete(&self) -> Option<Timestamp> {
+        self.deletes().0.front().map(|(_, appended)| *appended)
+    }
+
+    fn deletes(&self) -> std::sync::MutexGuard<'_, PendingDeletes> {
+        self.deletes.lock().expect("no thread panics with this lock")
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
         self.failure.lock().expect("no thread panics with this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_delete_is_the_first_that_was_not_compacted() {
+        let shared = Shared::default();
+        let at = Timestamp::from_millis;
+        assert_eq!(shared.oldest_delete(), None);
+        for (offset, appended) in [(3, 1_000), (9, 61_000), (12, 61_001), (20, 400_000)] {
+            shared.note_delete(offset, at(appended));
+        }
+        // (bytes are gone below, the oldest that is left)
+        let cases = [
+            (0, Some(1_000)),
+            (9, Some(1_000)),
+            (10, Some(61_001)),
+            (13, Some(400_000)),
+            (20, Some(400_000)),
+            (21, None),
+        ];
+        for (next, expected) in cases {
+            shared.compacted(next);
+            assert_eq!(shared.oldest_delete(), expected.map(at), "{next}");
+        }
     }
 }

@@ -27,7 +27,9 @@ pub(super) struct Node {
 }
 
 /// The nodes of one JSON value. It does not own the text: whoever reads it passes the same text.
-#[derive(Clone, Debug)]
+///
+/// The default one is of no text, and has no value.
+#[derive(Clone, Debug, Default)]
 pub struct Document {
     nodes: Box<[Node]>,
 }

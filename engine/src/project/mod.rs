@@ -28,4 +28,5 @@ pub mod projection;
 pub mod route;
 pub mod shard;
 pub mod step;
+pub mod trace;
 pub mod view;

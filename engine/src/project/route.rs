@@ -62,6 +62,8 @@ pub struct Routed {
     audiences: Vec<Option<AudienceNo>>,
     /// Events that were seen before.
     pub duplicates: u64,
+    /// Whom those were about, though they did nothing: the record, the view, the profile.
+    pub passed_over: Vec<(u32, usize, ProfileId)>,
     /// What each delete record removed, if anything; in order.
     pub erasures: Vec<Erasure>,
 }
@@ -149,20 +151,30 @@ impl Router<'_> {
             let place = u32::try_from(index).expect("a batch has fewer than 2^32 records");
             let offset = first_offset + u64::from(place);
             routed.audiences.push(None);
-            if record.kind() == RecordKind::Delete {
-                self.erase(record, place, &mut routed, &mut steps);
-            } else {
-                let named = self.named(record);
-                if self.is_duplicate(record, &named, now, window_ms) {
-                    routed.duplicates += 1;
-                } else {
-                    self.note(record, &mut routed);
-                    self.resolve(record, &named, (place, offset, now), &mut steps);
+            match record.kind() {
+                RecordKind::Stub => {}
+                RecordKind::Delete => self.erase(record, place, &mut routed, &mut steps),
+                _ => {
+                    let named = self.named(record);
+                    if self.is_duplicate(record, &named, now, window_ms) {
+                        self.pass_over(place, &named, &mut routed);
+                    } else {
+                        self.note(record, &mut routed);
+                        self.resolve(record, &named, (place, offset, now), &mut steps);
+                    }
                 }
             }
             routed.leaf_ends.push(routed.leaves.len());
         }
         (routed, steps)
+    }
+
+    fn pass_over(&self, place: u32, named: &[Named], routed: &mut Routed) {
+        routed.duplicates += 1;
+        for (view, graph) in self.graphs.iter().enumerate() {
+            let about = graph.profiles_of(named).into_iter();
+            routed.passed_over.extend(about.map(|profile| (place, view, profile)));
+        }
     }
 
     fn erase(

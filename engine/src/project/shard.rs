@@ -315,6 +315,7 @@ impl Shard {
                 note_upload(&mut self.step, (record, audience), at.offset, fold.plan);
             }
             RecordKind::Delete => unreachable!("a delete is folded by taking the profile out"),
+            RecordKind::Stub => unreachable!("a stub belongs to no profile, so it has no step"),
         }
         self.step.evaluate(profile, &mut self.counts, fold, now);
         let place = ExportPlace {

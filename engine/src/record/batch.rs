@@ -72,6 +72,9 @@ pub enum RecordKind {
     },
     /// The profiles named are erased.
     Delete,
+    /// Nothing any more: it was erased, and names nobody. Its timestamp moved the clock, and does so
+    /// again. Only the log has these.
+    Stub,
 }
 
 /// What a membership record makes of the profile's membership.
@@ -146,6 +149,21 @@ impl RecordBatch {
         self.namespaces.names()
     }
 
+    /// The batch with stubs among its records: each at its index in the batch that comes out (rising),
+    /// with the timestamp that its record had.
+    #[must_use]
+    pub fn with_stubs(mut self, stubs: &[(usize, Option<Timestamp>)]) -> Self {
+        let mut records = std::mem::take(&mut self.records).into_iter();
+        let mut all = Vec::with_capacity(records.len() + stubs.len());
+        for (index, timestamp) in stubs {
+            let missing = index - all.len();
+            all.extend(records.by_ref().take(missing));
+            all.push(Record::stub(*timestamp));
+        }
+        all.extend(records);
+        Self { records: all, ..self }
+    }
+
     /// Takes out the records at `refused` (rising indices), with the reason each was refused for.
     /// For what only the appender knows: the time.
     pub fn refuse(&mut self, refused: &[(usize, String)]) -> Vec<Reject> {
@@ -169,6 +187,20 @@ impl RecordBatch {
             !is_refused
         });
         rejects
+    }
+}
+
+impl Record {
+    fn stub(timestamp: Option<Timestamp>) -> Self {
+        Self {
+            line: 0..0,
+            line_index: 0,
+            document: Document::default(),
+            kind: RecordKind::Stub,
+            identities: SmallVec::new(),
+            timestamp,
+            dataset: None,
+        }
     }
 }
 
@@ -232,7 +264,7 @@ impl<'a> RecordRef<'a> {
     }
 
     /// The identities in order of appearance: at least one, and exactly one of them primary. The
-    /// same identity may stand there twice.
+    /// same identity may stand there twice. A stub has none.
     pub fn identities(self) -> impl ExactSizeIterator<Item = IdentityRef<'a>> {
         self.record.identities.iter().map(move |identity| self.identity(*identity))
     }

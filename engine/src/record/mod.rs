@@ -15,6 +15,7 @@ mod form;
 mod identity_map;
 mod member_list;
 mod parse;
+mod redaction;
 mod reject;
 mod rejects_file;
 mod time_limit;
@@ -25,6 +26,7 @@ pub use batch::{
 };
 pub use member_list::{MemberColumn, MemberList, MemberListError};
 pub use parse::{ParseRules, ParsedBlock, parse_lines};
+pub use redaction::Redaction;
 pub use reject::{Reject, RejectedInput};
 pub use rejects_file::{RejectsError, RejectsFile, RejectsMark};
 pub use time_limit::{AHEAD_MAX_MS, checked_at, checked_jump};

@@ -368,6 +368,7 @@ mod tests {
                     format!("{audience} {word}")
                 }
                 RecordKind::Delete => "delete".to_owned(),
+                RecordKind::Stub => panic!("no line is a stub"),
             };
             let stamp = record.timestamp().map(crate::clock::Timestamp::as_millis);
             assert_eq!((&*shown, &*record.dataset(), stamp), (kind, dataset, time), "{line}");

@@ -20,10 +20,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::redaction::Redaction;
 use super::reject::Reject;
 
 /// The file's name in the data directory.
 const FILE_NAME: &str = "rejects.ndjson";
+
+/// Where the redacted copy of a file is written.
+const SCRATCH_NAME: &str = "rejects.ndjson.redacting";
 
 /// Length at which the file is rotated: 1 GiB.
 const LENGTH_MAX: u64 = 1 << 30;
@@ -84,6 +88,7 @@ impl RejectsFile {
     ) -> Result<Self, RejectsError> {
         let path = directory.join(FILE_NAME);
         let opened = take_back(directory, last).and_then(|()| {
+            remove_scratch(directory)?;
             let file = OpenOptions::new().create(true).append(true).open(&path)?;
             let length = file.metadata()?.len().min(last.length);
             file.set_len(length)?;
@@ -110,6 +115,34 @@ impl RejectsFile {
         self.write(lines.as_bytes())
             .map_err(|source| RejectsError { path: self.directory.join(FILE_NAME), source })?;
         Ok(self.mark)
+    }
+
+    /// Redacts what was written so far to the current file. How far it is written stays the same.
+    pub fn redact(&mut self, redaction: &Redaction) -> Result<u64, RejectsError> {
+        let path = self.directory.join(FILE_NAME);
+        let mut redact = || {
+            let redacted = redaction.apply(&path, &self.directory.join(SCRATCH_NAME))?;
+            if redacted > 0 {
+                sync_directory(&self.directory)?;
+                self.file = OpenOptions::new().append(true).open(&path)?;
+            }
+            Ok(redacted)
+        };
+        redact().map_err(|source| RejectsError { path: path.clone(), source })
+    }
+
+    /// Redacts the files that were rotated, which nobody writes any more.
+    pub fn redact_rotated(directory: &Path, redaction: &Redaction) -> Result<u64, RejectsError> {
+        let redact = || {
+            let mut redacted = 0;
+            for generation in rotated_generations(directory)? {
+                let path = rotated(directory, generation);
+                redacted += redaction.apply(&path, &directory.join(SCRATCH_NAME))?;
+            }
+            sync_directory(directory)?;
+            Ok(redacted)
+        };
+        redact().map_err(|source| RejectsError { path: directory.join(FILE_NAME), source })
     }
 
     /// How far the file is written.
@@ -178,6 +211,14 @@ fn take_back(directory: &Path, last: RejectsMark) -> io::Result<()> {
     if reached.exists() { fs::rename(reached, current) } else { Ok(()) }
 }
 
+/// Removes what a crash has left of a redaction.
+fn remove_scratch(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(directory.join(SCRATCH_NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Makes renames and new files in `directory` survive a power cut.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
@@ -235,6 +276,35 @@ mod tests {
         assert_eq!(file.mark(), RejectsMark { length: 0, ..mark });
         file.append("a", &[reject(2)]).unwrap();
         assert_eq!(kept(directory.path()), [2]);
+    }
+
+    #[test]
+    fn redacting_leaves_the_mark_of_the_log_true() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |line: u64, text: &str| Reject {
+            input: RejectedInput::Text(format!("{text} is too much")),
+            ..reject(line)
+        };
+        let redaction = Redaction::new(["ana".to_owned()].into());
+        let mut file = RejectsFile::open_with(directory.path(), RejectsMark::START, 300).unwrap();
+        for line in 1..=9 {
+            file.append("a", &[of(line, if line % 2 == 0 { "ana" } else { "bob" })]).unwrap();
+        }
+        let mark = file.mark();
+        fs::write(directory.path().join(SCRATCH_NAME), "half of ana").unwrap();
+        let redacted = file.redact(&redaction).unwrap()
+            + RejectsFile::redact_rotated(directory.path(), &redaction).unwrap();
+        assert_eq!((redacted, file.mark()), (4, mark));
+        file.append("a", &[of(10, "eve")]).unwrap();
+        assert_eq!(kept(directory.path()), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        fs::write(directory.path().join(SCRATCH_NAME), "half of ana").unwrap();
+        let file = RejectsFile::open_with(directory.path(), mark, 300).unwrap();
+        assert_eq!((file.mark(), kept(directory.path())), (mark, (1..=9).collect()));
+        for entry in fs::read_dir(directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(!text.contains("ana"), "{}: {text}", path.display());
+        }
     }
 
     #[test]

@@ -239,7 +239,7 @@ fn fill_state(store: &Store) {
     for (first_sequence, row) in (1..).zip(rows) {
         let flow = FlowExports { dataflow: "to".to_owned(), first_sequence, rows: vec![row] };
         let next = store.log().next_offset();
-        let derived = Derived { next, flows: vec![flow], lanes: Vec::new() };
+        let derived = Derived { next, flows: vec![flow], ..Derived::default() };
         store.outbox().commit(&derived).unwrap();
     }
     let letter = |payload| DeadLetterRow { export: row(payload), ..DeadLetterRow::default() };

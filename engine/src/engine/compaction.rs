@@ -1,0 +1,284 @@
+//! Compaction: the bytes of erased profiles go (`SPEC.md` §3, delete).
+//!
+//! A delete is effective at once; what is left then is bytes: records in the log, stale pages of the
+//! state, refused lines. They go together, some hours later or when somebody asks.
+//!
+//! # Order
+//!
+//! 1. That everything so far is derived becomes durable, so that no replay stores an export of the past.
+//! 2. The log is followed from its beginning ([`Trace`]): only whole it tells which records were whose.
+//! 3. That a compaction has begun becomes durable.
+//! 4. The files of rejects are redacted, as long as the log still tells whose ids they may not hold.
+//! 5. The records become stubs. The store writes down which before it begins, and ends what it began.
+//! 6. The state is copied without what is stale, and that the compaction is done becomes durable.
+//!
+//! After a crash before 5 all of it is done again; from then on the log has nothing left that tells
+//! whose records they were, so the mark of 3 tells that 6 is still to be done.
+//!
+//! Records are appended, derived and delivered meanwhile, but for the moments in which a file is
+//! exchanged, and while the state is copied, when derivation and delivery wait.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crossbeam::channel::{Sender, bounded};
+use forebay_storage::{EntryKind, Erased, Offset, Store, StoredChunk, Stub};
+
+use super::Engine;
+use super::appender::Append;
+use super::control::Control;
+use super::deriver::{Deriver, Job};
+use super::playback::{Playback, Played};
+use super::shared::Shared;
+use crate::clock::{Clock, ClockKind, Timestamp};
+use crate::definitions::{Definitions, MergePolicy};
+use crate::error::EngineError;
+use crate::project::trace::{Trace, Traces};
+use crate::record::{RecordBatch, RecordRef, Redaction, RejectsFile};
+use crate::views::CompactionView;
+
+/// Age of a delete at which the engine removes its bytes: early enough that even a compaction of hours
+/// ends within a day of it.
+const DUE_AFTER_MS: i64 = 20 * 60 * 60 * 1000;
+
+/// Name of the stored value that tells whether a compaction has begun and not ended.
+const META_COMPACTION: &str = "compaction";
+const BEGUN: &[u8] = b"begun";
+const DONE: &[u8] = b"done";
+
+/// Who may write the file of rejects.
+pub(super) enum RejectsOwner {
+    /// The appender, where there is one.
+    Appender(Sender<Append>),
+    /// Nobody appends: the file as it was opened.
+    Nobody(Box<Mutex<RejectsFile>>),
+}
+
+/// Removes the bytes of erased profiles from one data directory.
+pub(super) struct Compactor {
+    /// Where the bytes are.
+    pub store: Arc<Store>,
+    /// Which deletes there are, and whether to stop.
+    pub shared: Arc<Shared>,
+    /// The machine's time.
+    pub clock: Arc<dyn Clock>,
+    /// What `now` means.
+    pub kind: ClockKind,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Who knows how far the log is derived.
+    pub deriver: Sender<Job>,
+    /// Who redacts.
+    pub rejects: RejectsOwner,
+    /// Held by whoever compacts.
+    pub working: Mutex<()>,
+}
+
+/// Up to where the log is derived, and under which policies.
+struct Cut {
+    next: u64,
+    policies: Vec<MergePolicy>,
+}
+
+impl Engine {
+    /// Removes the bytes of everything that was deleted so far. With no deletes since the last time,
+    /// nothing is done.
+    pub fn compact(&self) -> Result<CompactionView, EngineError> {
+        let compactor = self.compactor.as_ref().ok_or_else(|| self.stopped())?;
+        compactor.compact()?.ok_or_else(|| {
+            EngineError::Stopped(
+                "it was asked to stop before the compaction was done; the next `forebay run` or \
+                 `forebay log compact` goes on with it"
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+impl Compactor {
+    /// Compacts whenever a delete is old enough, until the engine is closed or fails.
+    pub(super) fn run(&self) {
+        if let Err(error) = self.work()
+            // What failed elsewhere was told there.
+            && self.shared.check().is_ok()
+        {
+            self.shared.fail(&error);
+        }
+    }
+
+    fn work(&self) -> Result<(), EngineError> {
+        loop {
+            if self.is_due()? && self.compact()?.is_none() {
+                return Ok(());
+            }
+            if self.shared.is_closing() || !self.shared.wait_while_running()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether a delete is old enough, or a compaction was interrupted.
+    pub(super) fn is_due(&self) -> Result<bool, EngineError> {
+        let now = self.clock.now();
+        let is_old = |delete: Timestamp| delete.plus_millis(DUE_AFTER_MS) <= now;
+        Ok(self.shared.oldest_delete().is_some_and(is_old) || self.is_interrupted()?)
+    }
+
+    /// `None` if the engine was asked to stop meanwhile.
+    fn compact(&self) -> Result<Option<CompactionView>, EngineError> {
+        let _alone = self.working.lock().expect("a compaction that panics stops the engine");
+        let bytes_before = self.store.disk_bytes()?;
+        let mut view =
+            CompactionView { bytes_before, bytes_after: bytes_before, ..Default::default() };
+        let cut = self.cut()?;
+        if self.shared.oldest_delete().is_none() && !self.is_interrupted()? {
+            return Ok(Some(view));
+        }
+        let Some(Traces { offsets, ids }) = self.trace(&cut)? else { return Ok(None) };
+        let Some(erased) = self.stubs(&offsets)? else { return Ok(None) };
+        self.mark(BEGUN)?;
+        view.rejects = self.redact(ids)?;
+        let erasure = self.store.log().erase(&erased, &|| !self.shared.is_stopping())?;
+        (view.records, view.segments) = (erasure.records, erasure.segments);
+        if !erasure.is_complete {
+            return Ok(None);
+        }
+        self.store.rewrite_state()?;
+        self.mark(DONE)?;
+        self.shared.compacted(cut.next);
+        view.bytes_after = self.store.disk_bytes()?;
+        tracing::info!(records = view.records, segments = view.segments, "compacted");
+        Ok(Some(view))
+    }
+
+    fn is_interrupted(&self) -> Result<bool, EngineError> {
+        Ok(self.store.meta().get(META_COMPACTION)?.as_deref() == Some(BEGUN))
+    }
+
+    fn mark(&self, state: &[u8]) -> Result<(), EngineError> {
+        self.store.meta().put(META_COMPACTION, state)?;
+        Ok(self.store.sync_state()?)
+    }
+
+    fn cut(&self) -> Result<Cut, EngineError> {
+        let (told, answer) = bounded(1);
+        let question = move |deriver: &mut Deriver| {
+            let policies = || deriver.projection.views().iter().map(|view| view.policy.clone());
+            let policies = policies().collect();
+            let cut = deriver.mark_derived().map(|next| Cut { next, policies });
+            // Whoever asked may have stopped waiting.
+            told.send(cut).ok();
+        };
+        let sent = self.deriver.send(Job::Question(Box::new(question)));
+        sent.map_err(|_| self.stopped())?;
+        answer.recv().map_err(|_| self.stopped())?
+    }
+
+    fn stopped(&self) -> EngineError {
+        self.shared.check().err().unwrap_or_else(|| EngineError::Stopped("it was closed".into()))
+    }
+
+    /// What the log holds of erased profiles.
+    fn trace(&self, cut: &Cut) -> Result<Option<Traces>, EngineError> {
+        let mut trace = Trace::new(self.kind, &cut.policies);
+        let mut definitions = Definitions::default();
+        let mut follow = |played: Played| {
+            follow(&mut trace, &mut definitions, &played);
+            Ok(())
+        };
+        let mut playback = Playback::default();
+        for chunk in self.store.log().read(Offset::START) {
+            let chunk = chunk?;
+            if chunk.first.as_u64() >= cut.next {
+                break;
+            }
+            if self.shared.is_stopping() {
+                return Ok(None);
+            }
+            playback.chunk(&chunk, &mut follow)?;
+        }
+        playback.flush(&mut follow)?;
+        Ok(Some(trace.finish()))
+    }
+
+    /// What the records at `offsets` leave: their times. Read again, because to remember the time of
+    /// every record until it is known which are erased would take as much memory as the rest.
+    fn stubs(&self, offsets: &[u64]) -> Result<Option<Vec<Erased>>, EngineError> {
+        let mut erased = Vec::with_capacity(offsets.len());
+        let Some(first) = offsets.first() else { return Ok(Some(erased)) };
+        for chunk in self.store.log().read(Offset::from_u64(*first)) {
+            let chunk = chunk?;
+            if self.shared.is_stopping() {
+                return Ok(None);
+            }
+            let left = &offsets[erased.len()..];
+            let within = left.partition_point(|offset| *offset < chunk.next().as_u64());
+            erased.extend(stubs_of(&chunk, &left[..within])?);
+            if erased.len() == offsets.len() {
+                break;
+            }
+        }
+        Ok(Some(erased))
+    }
+
+    fn redact(&self, ids: BTreeSet<String>) -> Result<u64, EngineError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let redaction = Arc::new(Redaction::new(ids));
+        let current = match &self.rejects {
+            RejectsOwner::Nobody(file) => {
+                file.lock().expect("no thread panics with this lock").redact(&redaction)?
+            }
+            RejectsOwner::Appender(appender) => {
+                let (told, answer) = bounded(1);
+                let request = Append::Redact(Arc::clone(&redaction), told);
+                appender.send(request).map_err(|_| self.stopped())?;
+                answer.recv().map_err(|_| self.stopped())?
+            }
+        };
+        Ok(current + RejectsFile::redact_rotated(&self.data, &redaction)?)
+    }
+}
+
+fn follow(trace: &mut Trace, definitions: &mut Definitions, played: &Played) {
+    match played {
+        Played::Records { batch, first_offset, appended } => {
+            trace.follow(batch, *first_offset, *appended);
+        }
+        Played::Control { control, appended, .. } => match control {
+            Control::Definitions(change) => {
+                definitions.apply(change);
+                trace.define(definitions, *appended);
+            }
+            Control::Tick {} => trace.pass_time(*appended),
+            Control::Advance { to_ms } => {
+                trace.pass_time(Timestamp::from_millis(*to_ms));
+            }
+            Control::ImportBegin { .. } | Control::ImportEnd { .. } => trace.pass_entry(*appended),
+            Control::Read {} => {}
+        },
+    }
+}
+
+/// What the records of `chunk` at `offsets` leave.
+fn stubs_of(chunk: &StoredChunk, offsets: &[u64]) -> Result<Vec<Erased>, EngineError> {
+    let (mut text, mut lines) = (String::new(), Vec::with_capacity(offsets.len()));
+    let position = |length: usize| u32::try_from(length).expect("a chunk is below 4 GiB");
+    let mut wanted = offsets.iter().peekable();
+    for (offset, kind, bytes) in chunk.iter() {
+        if wanted.next_if(|wanted| **wanted == offset.as_u64()).is_some() {
+            debug_assert_eq!(kind, EntryKind::Record, "only records have traces");
+            let start = position(text.len());
+            text.push_str(&String::from_utf8_lossy(bytes));
+            lines.push(start..position(text.len()));
+        }
+    }
+    let batch = RecordBatch::from_log(text, &lines)?;
+    let stub = |(offset, record): (&u64, RecordRef<'_>)| Erased {
+        offset: Offset::from_u64(*offset),
+        stub: Stub { timestamp_ms: record.timestamp().map(Timestamp::as_millis) },
+    };
+    Ok(offsets.iter().zip(batch.iter()).map(stub).collect())
+}
