@@ -251,7 +251,7 @@ impl Soak {
         self.unwritten.clear();
     }
 
-    /// What was in flight, or done and not written, is owed again.
+    /// What was in flight, or delivered and not written, is owed again. A dead letter is its own record.
     fn crash(&mut self) {
         self.next_crash = self.bench.ms + SECOND + self.below(600 * SECOND);
         self.flights.clear();
@@ -259,6 +259,9 @@ impl Soak {
         self.held_until = 0;
         self.unwritten.sort_unstable_by_key(|&sequence| Reverse(sequence));
         for sequence in std::mem::take(&mut self.unwritten) {
+            if self.bench.backlog.stored().dead.contains_key(&sequence) {
+                continue;
+            }
             self.owed.get_mut(&self.profiles[&sequence]).unwrap().push_front(sequence);
             self.owed_count += 1;
             self.count("repeat");
