@@ -5,7 +5,6 @@ use std::fmt::Write;
 use forebay_engine::check;
 use forebay_engine::clock::{ClockKind, Timestamp};
 use forebay_engine::config::Config;
-use forebay_engine::definitions::MergePolicy;
 use forebay_engine::input::{LastLine, LineReader, Pace};
 use forebay_engine::project::projection::Projection;
 use forebay_engine::record::{ParseRules, RecordBatch, parse_lines};
@@ -100,8 +99,8 @@ fn load(text: &str) -> Config {
 
 /// A projection in which the definitions of `config` hold and no record was applied.
 pub(crate) fn projection(config: &Config) -> Projection {
-    let mut projection = Projection::new(ClockKind::Event, vec![MergePolicy::implicit()]);
-    projection.foresee(&config.definitions).expect("the rules compile");
+    let coming = vec![config.definitions.clone()];
+    let mut projection = Projection::new(ClockKind::Event, coming).expect("the rules compile");
     projection
         .apply_definitions(&config.definitions, 0, Timestamp::EPOCH, &|_| None)
         .expect("the rules compile");

@@ -24,6 +24,7 @@ mod payload;
 mod profiles;
 mod receiver_matrix;
 mod records;
+mod reload;
 mod resume;
 mod secrets;
 mod tidy;

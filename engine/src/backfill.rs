@@ -5,6 +5,9 @@
 //! and how far the lane was taken is stored in the same write as the exports, so that a restart goes
 //! on where it was. A live export after the control entry takes the profile out of the lane.
 //!
+//! A lane lives as long as one of the audiences that it was opened for is mapped. Where their merge
+//! policy changes, a new lane goes on with what is left, under the new policy.
+//!
 //! A profile that was absorbed meanwhile stands for the one that absorbed it, unless an earlier member
 //! of the lane does already.
 
@@ -13,46 +16,50 @@ use hashbrown::HashSet;
 
 use crate::identity::ProfileId;
 use crate::identity::graph::Graph;
+use crate::profile::membership::AudienceNo;
 
 /// The mark of a lane that was taken to its end.
 pub const LANE_DONE: u64 = u64::MAX;
 
 /// The profiles that one change of the definitions owes to one dataflow, under one merge policy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lane {
     /// Names the lane in storage: dataflow, merge policy, offset of the control entry.
     pub id: String,
-    /// The dataflow.
-    pub dataflow: String,
-    /// Place of the view among the views.
-    pub view: usize,
+    /// What it is for.
+    pub purpose: Purpose,
     members: Vec<ProfileId>,
     next: usize,
     served: HashSet<ProfileId, FixedState>,
 }
 
+/// Whom a lane owes what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purpose {
+    /// The dataflow.
+    pub dataflow: String,
+    /// The merge policy whose profiles its members are.
+    pub policy: String,
+    /// The audiences whose mapping it is owed for.
+    pub audiences: Vec<AudienceNo>,
+}
+
 impl Lane {
-    /// A lane with these members (ascending), taken up to and including `through` before.
-    pub fn new(
-        dataflow: &str,
-        policy: &str,
-        opened_at: u64,
-        members: Vec<ProfileId>,
-        view: usize,
-    ) -> Self {
+    /// A lane with these members, ascending, opened by the control entry at `opened_at`.
+    pub fn new(purpose: Purpose, opened_at: u64, members: Vec<ProfileId>) -> Self {
         Self {
-            id: format!("{dataflow}/{policy}/{opened_at}"),
-            dataflow: dataflow.to_owned(),
-            view,
+            id: format!("{}/{}/{opened_at}", purpose.dataflow, purpose.policy),
+            purpose,
             members,
             next: 0,
             served: HashSet::default(),
         }
     }
 
-    /// Goes on after the profile that a stored mark names.
+    /// Goes on after the profile that a stored mark names, unless it is further already.
     pub fn skip_through(&mut self, through: u64) {
-        self.next = self.members.partition_point(|member| member.as_u64() <= through);
+        let next = self.members.partition_point(|member| member.as_u64() <= through);
+        self.next = self.next.max(next);
     }
 
     /// Notes a live export of `profile` to this lane's dataflow.
@@ -79,6 +86,11 @@ impl Lane {
         None
     }
 
+    /// Everybody who is still to be exported, as known now.
+    pub fn rest(mut self, graph: &Graph) -> Vec<ProfileId> {
+        std::iter::from_fn(|| self.take(graph)).collect()
+    }
+
     /// What to store: everything up to here was taken. `None` if nothing was.
     pub fn mark(&self) -> Option<u64> {
         match (self.members[..self.next].last(), self.remaining()) {
@@ -95,18 +107,23 @@ mod tests {
     use crate::identity::graph::Named;
     use crate::identity::table::IdentityTable;
 
+    fn lane(opened_at: u64, members: &[u64]) -> Lane {
+        let (dataflow, policy) = ("d".to_owned(), "p".to_owned());
+        Lane::new(Purpose { dataflow, policy, audiences: Vec::new() }, opened_at, ids(members))
+    }
+
     fn ids(offsets: &[u64]) -> Vec<ProfileId> {
         offsets.iter().map(|offset| ProfileId::from_offset(*offset)).collect()
     }
 
-    fn rest(lane: &mut Lane, graph: &Graph) -> Vec<u64> {
+    fn taken(lane: &mut Lane, graph: &Graph) -> Vec<u64> {
         std::iter::from_fn(|| lane.take(graph)).map(ProfileId::as_u64).collect()
     }
 
     #[test]
     fn each_member_is_taken_once_unless_a_live_export_came_first() {
         let graph = Graph::new(IdentityGraph::Pdg);
-        let mut lane = Lane::new("d", "p", 7, ids(&[1, 3, 5, 9]), 0);
+        let mut lane = lane(7, &[1, 3, 5, 9]);
         assert_eq!(lane.id, "d/p/7");
         lane.serve(ProfileId::from_offset(3));
         assert_eq!(lane.take(&graph), Some(ProfileId::from_offset(1)));
@@ -114,11 +131,11 @@ mod tests {
         assert_eq!(lane.take(&graph), Some(ProfileId::from_offset(5)));
         assert_eq!(lane.mark(), Some(5));
 
-        let mut again = Lane::new("d", "p", 7, ids(&[1, 3, 5, 9]), 0);
+        let mut again = self::lane(7, &[1, 3, 5, 9]);
         again.skip_through(5);
-        assert_eq!(rest(&mut again, &graph), [9]);
+        assert_eq!(taken(&mut again, &graph), [9]);
         assert_eq!(again.mark(), Some(LANE_DONE));
-        assert_eq!(Lane::new("d", "p", 7, ids(&[4]), 0).mark(), None);
+        assert_eq!(self::lane(7, &[4]).mark(), None);
     }
 
     #[test]
@@ -131,7 +148,8 @@ mod tests {
         }
         // Profiles 1 and 2 are members; both become profile 0.
         graph.resolve(&[named(0), named(1), named(2)], 3);
-        let mut lane = Lane::new("d", "p", 3, ids(&[1, 2]), 0);
-        assert_eq!(rest(&mut lane, &graph), [0], "once for both");
+        let lane = lane(3, &[1, 2]);
+        assert_eq!(taken(&mut lane.clone(), &graph), [0], "once for both");
+        assert_eq!(lane.rest(&graph), ids(&[0]));
     }
 }

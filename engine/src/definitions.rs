@@ -84,6 +84,13 @@ impl MergePolicy {
             attribute_merge: AttributeMerge::TimestampOrdered,
         }
     }
+
+    /// Whether `other` makes the same profiles: it is the same policy, whichever is the default.
+    pub fn makes_same_profiles(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.identity_graph == other.identity_graph
+            && self.attribute_merge == other.attribute_merge
+    }
 }
 
 /// Which identities form one profile.
@@ -299,6 +306,11 @@ impl Definitions {
     /// The merge policy used where none is named; `None` only before anything is configured.
     pub fn default_merge_policy(&self) -> Option<&MergePolicy> {
         self.merge_policies.iter().find(|policy| policy.default)
+    }
+
+    /// The merge policy whose profiles an audience of these definitions holds.
+    pub fn policy_of(&self, audience: &Audience) -> &MergePolicy {
+        self.merge_policy(&audience.merge_policy).expect("an audience names a policy that there is")
     }
 
     /// The audience with this id.

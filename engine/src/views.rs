@@ -460,6 +460,9 @@ pub struct CompactionView {
 pub struct StatusView {
     /// Whether a running engine answered (or the directory was opened for the question).
     pub running: bool,
+    /// Whether another configuration is being taken.
+    #[serde(default)]
+    pub reloading: bool,
     /// `wall` or `event`.
     pub clock_kind: String,
     /// The clock, RFC 3339.

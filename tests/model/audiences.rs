@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::definitions::Definitions;
 use super::naive::DAY_MS;
 
 /// The upload audience.
@@ -9,6 +10,8 @@ pub(super) const LIST: &str = "list";
 
 /// What a rule sees.
 pub(super) struct View<'a> {
+    /// What is defined.
+    pub(super) defined: &'a Definitions,
     /// The clock.
     pub(super) now_ms: i64,
     /// Time, type and value.
@@ -19,7 +22,7 @@ pub(super) struct View<'a> {
     pub(super) inside: &'a BTreeSet<&'static str>,
 }
 
-/// One audience, said twice.
+/// One audience, said twice. `{over}` and `{days}` stand for what definitions may change.
 pub(super) struct Audience {
     pub(super) id: &'static str,
     pub(super) pql: &'static str,
@@ -30,18 +33,19 @@ pub(super) struct Audience {
 pub(super) const RULES: &[Audience] = &[
     Audience {
         id: "spent",
-        pql: r#"xEvent[eventType = "buy"].sum(v) > 20"#,
+        pql: r#"xEvent[eventType = "buy"].sum(v) > {over}"#,
         holds: |view| {
             let bought = view.events.iter().filter(|(_, kind, _)| *kind == "buy");
-            bought.filter_map(|(_, _, value)| *value).sum::<i64>() > 20
+            bought.filter_map(|(_, _, value)| *value).sum::<i64>() > view.defined.over
         },
     },
     Audience {
         id: "recent",
-        pql: "xEvent[timestamp occurs < 7 days before now].count() >= 2",
+        pql: "xEvent[timestamp occurs < {days} days before now].count() >= 2",
         holds: |view| {
             let age = |time: i64| view.now_ms - time;
-            view.events.iter().filter(|(time, ..)| age(*time) < 7 * DAY_MS).count() >= 2
+            view.events.iter().filter(|(time, ..)| age(*time) < view.defined.days * DAY_MS).count()
+                >= 2
         },
     },
     Audience {

@@ -1,16 +1,15 @@
 //! The model: `SPEC.md` §2 to §7 in the most literal way, slow and short.
 //!
-//! A customer is the list of the records that were applied to it. Attributes, events and identities
-//! are read off that list whenever they are needed; only memberships are state, because when they
-//! changed is part of them. Time passes instant by instant: every instant at which anything could
-//! change by the clock alone is a step of every customer.
+//! Time passes instant by instant: every instant at which anything could change by the clock alone is
+//! a step of every customer. When definitions change, customers are formed anew out of all records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use forebay_engine::clock::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::audiences::{LIST, RULES, View};
+use super::audiences::LIST;
+use super::customer::{Applied, Customer, is_within};
+use super::definitions::Definitions;
 use super::random::{Happening, What};
 
 pub(super) const DAY_MS: i64 = 86_400_000;
@@ -57,28 +56,6 @@ pub(super) const DATAFLOWS: &[Dataflow] = &[
     },
 ];
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Membership {
-    is_in: bool,
-    since_ms: i64,
-    refreshed_ms: i64,
-    refreshed_by: usize,
-}
-
-/// A record that was applied.
-#[derive(Clone)]
-struct Applied {
-    offset: usize,
-    at_ms: i64,
-    record: Happening,
-}
-
-#[derive(Clone, Default)]
-struct Customer {
-    applied: Vec<Applied>,
-    memberships: BTreeMap<&'static str, Membership>,
-}
-
 /// What a dataflow is to be sent.
 pub(super) struct Export {
     dataflow: &'static str,
@@ -92,6 +69,14 @@ pub(super) struct Export {
 /// All there is under one merge policy.
 pub(super) struct Model {
     policy: &'static Policy,
+    defined: Definitions,
+    /// Every record that was applied to anybody.
+    applied: Vec<Applied>,
+    /// The offsets of those that are erased, linked and alone: what would be left of customers if the
+    /// others' identities linked, or did not link, from the beginning.
+    lost: [BTreeSet<usize>; 2],
+    /// Identities in the order first seen, but for those of the erased.
+    seen: Vec<String>,
     now_ms: i64,
     offset: usize,
     customers: Vec<Customer>,
@@ -112,22 +97,32 @@ struct Step {
 impl Model {
     /// Nothing yet.
     pub(super) fn new(policy: &'static Policy) -> Self {
-        let (customers, exports) = (Vec::new(), Vec::new());
-        Self { policy, now_ms: 0, offset: 0, customers, exports, duplicates: 0 }
+        Self {
+            policy,
+            defined: Definitions::under(policy),
+            applied: Vec::new(),
+            lost: Default::default(),
+            seen: Vec::new(),
+            now_ms: 0,
+            offset: 0,
+            customers: Vec::new(),
+            exports: Vec::new(),
+            duplicates: 0,
+        }
     }
 
     /// Whether a record comes twice, as this policy's customers see it; time passes up to it.
-    pub(super) fn is_duplicate(&mut self, record: &Happening) -> bool {
+    fn is_duplicate(&mut self, record: &Happening) -> bool {
         if matches!(record.what, What::Imported(_)) {
             return false;
         }
         self.advance(record.time_ms);
-        let is_named = |customer: &Customer| customer.is_named(&self.policy.named(record));
+        let is_named = |customer: &Customer| customer.is_named_by(record);
         self.customers.iter().any(|c| is_named(c) && c.has_applied(record, self.now_ms))
     }
 
     /// Takes one record, or an import; a delete is for [`erase`].
-    pub(super) fn take(&mut self, record: &Happening, is_duplicate: bool) {
+    fn take(&mut self, record: &Happening, is_duplicate: bool) {
         if let What::Imported(ids) = &record.what {
             self.import(ids);
             return;
@@ -135,26 +130,30 @@ impl Model {
         self.advance(record.time_ms);
         let offset = self.offset;
         self.offset += 1;
+        let is_new = |identity: &&String| !self.seen.contains(identity);
+        let new: Vec<String> = record.identities.iter().filter(is_new).cloned().collect();
+        self.seen.extend(new);
         if is_duplicate {
             self.duplicates += 1;
             return;
         }
-        let record = &self.policy.named(record);
-        let is_named = |customer: &Customer| customer.is_named(record);
+        let is_named = |customer: &Customer| customer.is_named_by(record);
         let (named, others): (Vec<Customer>, Vec<Customer>) =
             std::mem::take(&mut self.customers).into_iter().partition(is_named);
         self.customers = others;
         let known = named.len();
         // The oldest survives; what it had before this record is what a link compares with.
         let before = named.first().map(Customer::identities).unwrap_or_default();
-        let mut customer = Customer::united(named);
+        let is_alone = self.defined.is_alone;
+        let mut customer = Customer { is_alone, ..Customer::united(named) };
         let shown_before = customer.shown(self.policy);
         let applied = Applied { offset, at_ms: self.now_ms, record: record.clone() };
+        self.applied.push(applied.clone());
         customer.applied.push(applied);
         let mut step =
             Step { is_linked: known > 0 && before != customer.identities(), ..Step::default() };
         step.written = customer.written(self.policy, &shown_before);
-        step.flipped = customer.evaluate(self.policy, self.now_ms, Some(&record.what));
+        step.flipped = customer.evaluate(self.under(), self.now_ms, Some(&record.what));
         let listed = What::Listed { policy: self.policy.id, is_in: true };
         if let (true, Some(membership)) =
             (record.what == listed, customer.memberships.get_mut(LIST))
@@ -182,7 +181,7 @@ impl Model {
         for customer in &mut customers {
             let listed = customer.memberships.get(LIST).filter(|membership| membership.is_in);
             if listed.is_some_and(|membership| membership.refreshed_by < begin) {
-                let flipped = customer.evaluate(self.policy, self.now_ms, Some(&left));
+                let flipped = customer.evaluate(self.under(), self.now_ms, Some(&left));
                 self.export(customer, &Step { flipped, ..Step::default() });
             }
         }
@@ -198,7 +197,7 @@ impl Model {
             self.now_ms = next_ms;
             let mut customers = std::mem::take(&mut self.customers);
             for customer in &mut customers {
-                let flipped = customer.evaluate(self.policy, next_ms, None);
+                let flipped = customer.evaluate(self.under(), next_ms, None);
                 self.export(customer, &Step { flipped, ..Step::default() });
             }
             instants = customers.iter().flat_map(Customer::instants).collect();
@@ -221,12 +220,46 @@ impl Model {
         }
     }
 
+    /// Puts other definitions in effect: customers are formed anew out of all records, begin with
+    /// what those that had their identities were in, and are evaluated once.
+    pub(super) fn redefine(&mut self, defined: &Definitions) {
+        let before = std::mem::replace(&mut self.defined, defined.clone());
+        let old = std::mem::take(&mut self.customers);
+        let mut customers = self.formed(defined.is_alone);
+        for customer in &mut customers {
+            customer.take_memberships(&old);
+        }
+        let mut exported = BTreeSet::new();
+        for customer in &mut customers {
+            customer.memberships.retain(|audience, _| defined.has(audience));
+            let mut flipped = customer.evaluate(self.under(), self.now_ms, None);
+            flipped.retain(|audience| before.has(audience));
+            let count = self.exports.len();
+            self.export(customer, &Step { flipped, ..Step::default() });
+            let flows =
+                self.exports[count..].iter().map(|export| (export.dataflow, customer.first()));
+            exported.extend(flows);
+        }
+        for flow in DATAFLOWS {
+            let is_new = |id: &&&str| defined.has(id) && !before.has(id);
+            let mapped: Vec<&str> = flow.audiences.iter().filter(is_new).copied().collect();
+            let is_owed = |customer: &&Customer| {
+                mapped.iter().any(|id| customer.is_in(id))
+                    && !exported.contains(&(flow.id, customer.first()))
+            };
+            for customer in customers.iter().filter(is_owed) {
+                self.send(customer, flow);
+            }
+        }
+        self.customers = customers;
+    }
+
     /// Members of an audience: its id, identities, status, time.
     pub(super) fn members(&self, audience: &str) -> Vec<String> {
         let line = |customer: &Customer| {
             let membership = customer.memberships.get(audience)?;
             let (status, time) = membership.told();
-            let identities = customer.identities().join(" ");
+            let identities = self.identities(customer).join(" ");
             Some(format!("{audience}{}: {identities} {status} {time}", self.policy.suffix))
         };
         self.customers.iter().filter_map(line).collect()
@@ -241,19 +274,62 @@ impl Model {
                 is_mapped && (*is_new || !flow.is_strict)
             });
             if segment || (is_member && (attribute || step.is_linked)) {
-                self.exports.push(Export {
-                    dataflow: flow.id,
-                    body: customer.payload(self.policy, flow),
-                    customer: customer.first(),
-                    is_withdrawn: false,
-                });
+                self.send(customer, flow);
             }
+        }
+    }
+
+    fn send(&mut self, customer: &Customer, flow: &Dataflow) {
+        self.exports.push(Export {
+            dataflow: flow.id,
+            body: customer.payload(self.policy, flow, &self.identities(customer)),
+            customer: customer.first(),
+            is_withdrawn: false,
+        });
+    }
+
+    /// The identities of a customer, in the order first seen.
+    fn identities(&self, customer: &Customer) -> Vec<String> {
+        let of = customer.identities();
+        self.seen.iter().filter(|identity| of.contains(identity)).cloned().collect()
+    }
+
+    fn under(&self) -> (&'static Policy, &Definitions) {
+        (self.policy, &self.defined)
+    }
+
+    /// Who would be there, in no audience, had identities linked or not from the beginning.
+    fn formed(&self, is_alone: bool) -> Vec<Customer> {
+        let lost = &self.lost[usize::from(is_alone)];
+        let kept = self.applied.iter().filter(|applied| !lost.contains(&applied.offset));
+        Customer::formed(kept, is_alone)
+    }
+
+    /// Whoever is named is lost, whether identities link or not.
+    fn lose(&mut self, named: &BTreeSet<String>) {
+        for is_alone in [false, true] {
+            let formed = self.formed(is_alone);
+            let gone = formed.iter().filter(|customer| customer.has_one_of(named));
+            let offsets = gone.flat_map(|c| c.applied.iter().map(|applied| applied.offset));
+            self.lost[usize::from(is_alone)].extend(offsets);
         }
     }
 }
 
+/// Takes what happens under every policy; the first is the default one, which knows what comes twice.
+pub(super) fn take(models: &mut [Model], happening: &Happening) {
+    if happening.what == What::Erased {
+        erase(models, happening);
+        return;
+    }
+    let is_duplicate = models[0].is_duplicate(happening);
+    for model in models {
+        model.take(happening, is_duplicate);
+    }
+}
+
 /// Erases whoever `record`, a delete, names under any policy; who goes names others.
-pub(super) fn erase(models: &mut [Model], record: &Happening) {
+fn erase(models: &mut [Model], record: &Happening) {
     for model in models.iter_mut() {
         model.advance(record.time_ms);
         model.offset += 1;
@@ -270,289 +346,22 @@ pub(super) fn erase(models: &mut [Model], record: &Happening) {
             break;
         }
     }
-    for model in models {
+    let mut forgotten = BTreeSet::new();
+    for model in models.iter_mut() {
         let gone = model.customers.extract_if(.., |customer| customer.has_one_of(&named));
         let erased: Vec<Customer> = gone.collect();
+        forgotten.extend(erased.iter().flat_map(Customer::identities));
         model.withdraw(&erased);
+        model.lose(&named);
+    }
+    for model in models {
+        model.seen.retain(|identity| !forgotten.contains(identity));
     }
 }
 
 impl Policy {
-    /// The record with the identities that count.
-    fn named(&self, record: &Happening) -> Happening {
-        let mut record = record.clone();
-        if !self.is_graph {
-            // The primary one is the first.
-            record.identities.truncate(1);
-        }
-        record
-    }
-
     /// The layer of a dataset's attributes.
-    fn layer(&self, dataset: &str) -> Option<usize> {
+    pub(super) fn layer(&self, dataset: &str) -> Option<usize> {
         if self.order.is_empty() { Some(0) } else { self.order.iter().position(|d| *d == dataset) }
     }
-}
-
-/// What stands at each path, and in which layer.
-type Shown = BTreeMap<&'static str, (usize, String)>;
-
-/// One write.
-struct Written<'a> {
-    path: &'static str,
-    /// By time, then by offset.
-    rank: (i64, usize),
-    layer: usize,
-    value: &'a Option<String>,
-}
-
-impl Membership {
-    /// Takes the later refresh of two.
-    fn refresh(&mut self, other: &Self) {
-        self.refreshed_ms = self.refreshed_ms.max(other.refreshed_ms);
-        self.refreshed_by = self.refreshed_by.max(other.refreshed_by);
-    }
-
-    fn told(&self) -> (&'static str, String) {
-        let status = if self.is_in { "realized" } else { "exited" };
-        (status, Timestamp::from_millis(self.since_ms).to_seconds_text())
-    }
-}
-
-impl Customer {
-    /// One customer out of several: histories by offset, memberships as §3 says.
-    fn united(parts: Vec<Self>) -> Self {
-        let mut united = Self::default();
-        for part in parts {
-            united.applied.extend(part.applied);
-            for (audience, membership) in part.memberships {
-                let kept = united.memberships.entry(audience).or_insert(membership);
-                if (membership.is_in, membership.since_ms) > (kept.is_in, kept.since_ms) {
-                    let replaced = std::mem::replace(kept, membership);
-                    if replaced.is_in && membership.is_in {
-                        kept.refresh(&replaced);
-                    }
-                } else if kept.is_in && membership.is_in {
-                    kept.refresh(&membership);
-                }
-            }
-        }
-        united.applied.sort_by_key(|applied| applied.offset);
-        united
-    }
-
-    fn first(&self) -> usize {
-        self.applied[0].offset
-    }
-
-    fn has_one_of(&self, named: &BTreeSet<String>) -> bool {
-        self.identities().iter().any(|identity| named.contains(identity))
-    }
-
-    /// In the order first seen.
-    fn identities(&self) -> Vec<String> {
-        let mut seen: Vec<String> = Vec::new();
-        for identity in self.applied.iter().flat_map(|applied| &applied.record.identities) {
-            if !seen.contains(identity) {
-                seen.push(identity.clone());
-            }
-        }
-        seen
-    }
-
-    fn is_in(&self, audience: &str) -> bool {
-        self.memberships.get(audience).is_some_and(|membership| membership.is_in)
-    }
-
-    /// Whether the event was applied within the last 24 hours.
-    fn has_applied(&self, record: &Happening, now_ms: i64) -> bool {
-        let What::Event { id, .. } = &record.what else { return false };
-        self.applied.iter().any(|applied| {
-            let is_same =
-                matches!(&applied.record.what, What::Event { id: other, .. } if other == id);
-            is_same && now_ms - applied.at_ms <= DAY_MS
-        })
-    }
-
-    fn is_named(&self, record: &Happening) -> bool {
-        record.identities.iter().any(|identity| self.identities().contains(identity))
-    }
-
-    /// Every write of a dataset that contributes.
-    fn writes(&self, policy: &Policy) -> Vec<Written<'_>> {
-        let mut writes = Vec::new();
-        for applied in &self.applied {
-            let layer = policy.layer(applied.record.dataset);
-            if let (What::Writes(of), Some(layer)) = (&applied.record.what, layer) {
-                let rank = (applied.record.time_ms, applied.offset);
-                writes.extend(of.iter().map(|(path, value)| Written { path, rank, layer, value }));
-            }
-        }
-        writes
-    }
-
-    /// In each layer the value at each path that no later write at, above or below it has removed;
-    /// of these, those that no earlier layer hides by one at, above or below it.
-    fn shown(&self, policy: &Policy) -> Shown {
-        let writes = self.writes(policy);
-        let meets = |a: &str, b: &str| is_within(a, b) || is_within(b, a);
-        let live = writes.iter().filter(|write| {
-            let mut same_layer = writes.iter().filter(|other| other.layer == write.layer);
-            !same_layer.any(|other| other.rank > write.rank && meets(write.path, other.path))
-        });
-        let live: Vec<_> = live.filter_map(|w| Some((w.path, w.layer, w.value.clone()?))).collect();
-        let is_hidden = |(path, layer, _): &&(&str, usize, String)| {
-            live.iter().any(|(other, earlier, _)| earlier < layer && meets(path, other))
-        };
-        let shown = live.iter().filter(|leaf| !is_hidden(leaf));
-        shown.map(|(path, layer, value)| (*path, (*layer, value.clone()))).collect()
-    }
-
-    /// What the newest record wrote that took part, with whether it shows another value.
-    fn written(&self, policy: &Policy, before: &Shown) -> Vec<(&'static str, bool)> {
-        let newest = self.applied.last().expect("one was just applied");
-        let What::Writes(written) = &newest.record.what else { return Vec::new() };
-        let Some(layer) = policy.layer(newest.record.dataset) else { return Vec::new() };
-        let rank = (newest.record.time_ms, newest.offset);
-        let (writes, after) = (self.writes(policy), self.shown(policy));
-        let below = |of: &Shown, path: &str| {
-            let inside = of.iter().filter(|(at, _)| is_within(at, path));
-            inside.map(|(at, (_, value))| (*at, value.clone())).collect::<Vec<_>>()
-        };
-        let newer: Vec<&str> =
-            writes.iter().filter(|w| w.layer == layer && w.rank > rank).map(|w| w.path).collect();
-        let mut won = Vec::new();
-        for (path, value) in written {
-            let is_new = below(before, path) != below(&after, path);
-            let at_or_above = newer.iter().any(|other| is_within(path, other));
-            let inside = newer.iter().any(|other| is_within(other, path));
-            let mut around = before.iter().filter(|(at, _)| is_within(at, path)).peekable();
-            let supplies = match value {
-                Some(_) => after.get(path).is_some_and(|(of, _)| *of == layer),
-                None => around.peek().is_none() || around.any(|(_, (of, _))| *of == layer),
-            };
-            // A deletion of which newer values inside are all that is left has no part in them.
-            if !at_or_above && (is_new || (supplies && !inside)) {
-                won.push((*path, is_new));
-            }
-        }
-        won
-    }
-
-    /// Every instant at which time alone could change something.
-    fn instants(&self) -> Vec<i64> {
-        let mut instants = Vec::new();
-        for applied in &self.applied {
-            let time_ms = applied.record.time_ms;
-            instants.push(time_ms + 7 * DAY_MS);
-            instants.push(time_ms + DAY_MS * 3 / 2 + 1);
-            instants.push((time_ms.div_euclid(DAY_MS) + 1) * DAY_MS);
-        }
-        for membership in self.memberships.values() {
-            instants.push(membership.since_ms + RETENTION_DAYS * DAY_MS);
-            instants.push(membership.refreshed_ms + TTL_DAYS * DAY_MS);
-        }
-        instants
-    }
-
-    /// Brings every membership up to date; those whose status changed.
-    fn evaluate(
-        &mut self,
-        policy: &Policy,
-        now_ms: i64,
-        said: Option<&What>,
-    ) -> BTreeSet<&'static str> {
-        let mut flipped = BTreeSet::new();
-        let said = said.and_then(|what| match what {
-            What::Listed { policy: id, is_in } if *id == policy.id => Some(*is_in),
-            _ => None,
-        });
-        let listed = match said {
-            Some(is_in) => is_in,
-            _ => self.memberships.get(LIST).is_some_and(|membership| {
-                membership.is_in && now_ms < membership.refreshed_ms + TTL_DAYS * DAY_MS
-            }),
-        };
-        self.set(LIST, listed, now_ms, &mut flipped);
-        if let (Some(true), Some(membership)) = (said, self.memberships.get_mut(LIST)) {
-            membership.refreshed_ms = now_ms;
-        }
-        let applied = self.applied.clone();
-        let mut events = Vec::new();
-        for applied in &applied {
-            if let What::Event { kind, value, .. } = &applied.record.what {
-                events.push((applied.record.time_ms, *kind, *value));
-            }
-        }
-        let attributes = self.shown(policy);
-        let country = attributes.get("country").map(|(_, text)| text.trim_matches('"'));
-        for audience in RULES {
-            let realized = self.memberships.iter().filter(|(_, membership)| membership.is_in);
-            let inside = realized.map(|(id, _)| *id).collect();
-            let holds =
-                (audience.holds)(&View { now_ms, events: &events, country, inside: &inside });
-            self.set(audience.id, holds, now_ms, &mut flipped);
-        }
-        self.memberships.retain(|_, membership| {
-            membership.is_in || now_ms < membership.since_ms + RETENTION_DAYS * DAY_MS
-        });
-        flipped
-    }
-
-    fn set(
-        &mut self,
-        audience: &'static str,
-        is_in: bool,
-        now_ms: i64,
-        flipped: &mut BTreeSet<&'static str>,
-    ) {
-        if self.is_in(audience) != is_in {
-            flipped.insert(audience);
-            let membership =
-                Membership { is_in, since_ms: now_ms, refreshed_ms: now_ms, refreshed_by: 0 };
-            self.memberships.insert(audience, membership);
-        }
-    }
-
-    fn payload(&self, policy: &Policy, flow: &Dataflow) -> Value {
-        let mut body = Map::new();
-        for (path, (_, text)) in self.shown(policy) {
-            if flow.attributes.iter().any(|mapped| is_within(path, mapped)) {
-                let value: Value = serde_json::from_str(&text).expect("values are JSON");
-                match path.split_once('.') {
-                    Some((parent, child)) => {
-                        body.entry(parent).or_insert(json!({}))[child] = value;
-                    }
-                    None => drop(body.insert(path.to_owned(), value)),
-                }
-            }
-        }
-        let mut groups = json!({});
-        for (audience, membership) in &self.memberships {
-            if flow.is_strict && !flow.audiences.contains(audience) {
-                continue;
-            }
-            let group = if *audience == LIST { "CustomerAudienceUpload" } else { "ups" };
-            let (status, time) = membership.told();
-            groups[group][format!("{audience}{}", policy.suffix)] =
-                json!({"lastQualificationTime": time, "status": status});
-        }
-        body.insert("segmentMembership".to_owned(), groups);
-        let mut identities = json!({});
-        for identity in self.identities() {
-            let (namespace, id) = identity.split_once(':').expect("it was written so");
-            if identities[namespace].is_null() {
-                identities[namespace] = json!([]);
-            }
-            let ids = identities[namespace].as_array_mut().expect("it is a list");
-            ids.push(json!({"id": id}));
-        }
-        body.insert("identityMap".to_owned(), identities);
-        Value::Object(body)
-    }
-}
-
-/// Whether `path` is `root` or lies below it.
-fn is_within(path: &str, root: &str) -> bool {
-    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

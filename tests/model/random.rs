@@ -4,7 +4,7 @@ use forebay_engine::clock::Timestamp;
 use forebay_tests::{Record, Seed};
 
 use super::audiences::LIST;
-use super::naive::{DAY_MS, POLICIES};
+use super::naive::{DAY_MS, POLICIES, Policy};
 
 /// 2026-01-01.
 const START_MS: i64 = 1_767_225_600_000;
@@ -38,8 +38,9 @@ pub(super) enum What {
     Erased,
 }
 
-/// `count` records. Time goes on, mostly; some are late, some come twice.
-pub(super) fn happenings(seed: &mut Seed, count: usize) -> Vec<Happening> {
+/// `count` records, for the lists of these policies. Time goes on, mostly; some are late, some come
+/// twice.
+pub(super) fn happenings(seed: &mut Seed, count: usize, policies: &[Policy]) -> Vec<Happening> {
     let mut all: Vec<Happening> = Vec::with_capacity(count);
     let mut now_ms = START_MS;
     while all.len() < count {
@@ -55,7 +56,7 @@ pub(super) fn happenings(seed: &mut Seed, count: usize) -> Vec<Happening> {
         let is_late = seed.chance(15);
         let late_ms = if is_late { signed(seed.within(0..9 * DAY_MS.unsigned_abs())) } else { 0 };
         let time_ms = (now_ms - late_ms).max(START_MS);
-        let what = what(seed, all.len());
+        let what = what(seed, all.len(), policies);
         let dataset = *seed.one_of(&["crm", "web", "web", "shop"]);
         all.push(Happening { time_ms, identities: identities(seed), dataset, what });
     }
@@ -85,7 +86,7 @@ fn identities(seed: &mut Seed) -> Vec<String> {
     }
 }
 
-fn what(seed: &mut Seed, number: usize) -> What {
+fn what(seed: &mut Seed, number: usize, policies: &[Policy]) -> What {
     if seed.chance(4) {
         return What::Erased;
     }
@@ -95,7 +96,7 @@ fn what(seed: &mut Seed, number: usize) -> What {
     }
     match seed.within(0..10) {
         0..3 => What::Writes(writes(seed)),
-        3 => What::Listed { policy: seed.one_of(POLICIES).id, is_in: seed.chance(70) },
+        3 => What::Listed { policy: seed.one_of(policies).id, is_in: seed.chance(70) },
         _ => What::Event {
             id: format!("e{number}"),
             kind: seed.one_of::<&str>(&["buy", "view", "other"]),

@@ -26,6 +26,11 @@ pub fn rule(id: &str, pql: &str) -> String {
     format!("\n[[audience]]\nid = \"{id}\"\nname = \"{id}\"\npql = '''{pql}'''\n")
 }
 
+/// A merge policy with further keys.
+pub fn policy(id: &str, keys: &str) -> String {
+    format!("\n[[merge_policy]]\nid = \"{id}\"\n{keys}\n")
+}
+
 /// An audience by import.
 pub fn upload(id: &str, ttl: &str) -> String {
     format!("\n[[audience]]\nid = \"{id}\"\nname = \"{id}\"\ntype = \"upload\"\nttl = \"{ttl}\"\n")

@@ -8,12 +8,13 @@ use std::time::Duration;
 use forebay_engine::check;
 use forebay_engine::clock::{Clock, SystemClock, Timestamp};
 use forebay_engine::config::Config;
-use forebay_engine::engine::{Engine, Import, Mode, Options, Progress, Waiting};
+use forebay_engine::engine::{Engine, Import, Mode, Notice, Options, Progress, Waiting};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{DataflowView, ImportSummary, ProfileView, Summary};
 use forebay_storage::StoreOptions;
 use tempfile::TempDir;
 
+use crate::clock::Deadline;
 use crate::record::{ndjson, time_text};
 use crate::request::short_time;
 use crate::{PATIENCE, Receiver, Record, Request};
@@ -178,7 +179,18 @@ impl Place {
         text.lines().map(|line| serde_json::from_str(line).expect("a reject is JSON")).collect()
     }
 
-    fn config(&self) -> Config {
+    /// Has a running engine take this configuration, and waits until it is in effect. What it says.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the engine does not take it, or not in time.
+    pub fn reload(&self, engine: &Engine, configuration: &str) -> Vec<Notice> {
+        self.configure(configuration);
+        reloaded(engine, self.config())
+    }
+
+    /// The configuration, as a command would load it.
+    pub fn config(&self) -> Config {
         let loaded = check::load(&self.path().join("forebay.toml"), &|_| None);
         loaded.unwrap_or_else(|faults| panic!("the configuration has faults\n{faults}"))
     }
@@ -188,6 +200,17 @@ impl Place {
 pub fn flow_view(engine: &Engine, id: &str) -> DataflowView {
     let views = engine.dataflows().expect("the engine answers");
     views.into_iter().find(|view| view.id == id).expect("the dataflow is defined")
+}
+
+/// Has a running engine take this configuration, and waits until it did or refused to. What it says.
+///
+/// # Panics
+///
+/// Panics if the engine takes none, or not in time.
+pub fn reloaded(engine: &Engine, config: Config) -> Vec<Notice> {
+    engine.reload(config).expect("the engine takes a configuration");
+    Deadline::new().until("the configuration is taken", || !engine.is_reloading());
+    engine.notices()
 }
 
 /// Feeds these lines to a running engine.

@@ -69,6 +69,15 @@ pub(crate) fn notice_text(notice: &Notice) -> String {
             "warning: {source}:{line}: the last line has no end and is no complete JSON; it was \
              left unread, the next run takes it"
         ),
+        Notice::Reloaded { changes } if changes.is_empty() => {
+            "the configuration was read again; it changes nothing".to_owned()
+        }
+        Notice::Reloaded { changes } => {
+            format!("the configuration is in effect: {}", changes.join(", "))
+        }
+        Notice::ReloadRefused { reason } => {
+            format!("error: the configuration cannot be used: {reason}\nThe one in effect stays.")
+        }
         Notice::OldInput { source, first } => format!(
             "hint: {source} starts at {first}, and `now` is the wall clock; \
              `clock = \"event\"` in the configuration makes time pass as the records say"
@@ -116,6 +125,15 @@ mod tests {
             (
                 Notice::PartialLine { source: source.clone(), line: 9 },
                 "warning: r.ndjson:9: the last line",
+            ),
+            (
+                Notice::Reloaded { changes: vec!["audience x added".to_owned()] },
+                "the configuration is in effect: audience x added",
+            ),
+            (Notice::Reloaded { changes: Vec::new() }, "the configuration was read again"),
+            (
+                Notice::ReloadRefused { reason: "destination d: no".to_owned() },
+                "error: the configuration cannot be used: destination d: no",
             ),
             (Notice::OldInput { source, first: "f".to_owned() }, "hint: r.ndjson starts at f"),
         ];

@@ -14,7 +14,7 @@ use forebay_engine::views::Summary;
 
 use super::input::{self, STDIN};
 use crate::args::{Format, Global, Run};
-use crate::configuration::load_and_tell;
+use crate::configuration::{load_and_tell, load_config, warnings};
 use crate::exit_code::{CliError, Outcome};
 use crate::interruptible::Interruptible;
 use crate::output::{self, number, summary_text};
@@ -30,7 +30,7 @@ const NOTICE_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) fn run(args: &Run, global: &Global) -> Result<Outcome, CliError> {
     args.input.iter().try_for_each(|path| input::check_readable(path))?;
     let config = load_and_tell(&global.config)?;
-    let signals = SignalGuard::install()?;
+    let signals = SignalGuard::install_for_run()?;
     let bars = Arc::new(Bars::new());
     let clock = Arc::new(SystemClock::new());
     let data = global.data.clone();
@@ -40,6 +40,8 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<Outcome, CliError> {
     let engine = Arc::new(engine?);
     let stopping = Arc::clone(&engine);
     signals.on_first(move || stopping.request_stop());
+    let (reloading, path, told) = (Arc::clone(&engine), global.config.clone(), Arc::clone(&bars));
+    signals.on_reload(move || reload(&reloading, &path, &told));
 
     let server = Server::start(&global.data, Arc::clone(&engine)).map_err(|error| {
         let path = global.data.join(socket::FILE);
@@ -54,12 +56,30 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<Outcome, CliError> {
     bars.clear();
     notices.stop();
     signals.on_first(|| {});
+    signals.on_reload(|| {});
     let engine = Arc::into_inner(engine).expect("every other owner was stopped");
     let summary = engine.summary();
     let closed = engine.close();
     let waiting = worked?;
     closed?;
     end(&summary?, &waiting, (args, global, &signals))
+}
+
+/// Reads the configuration again and hands it to the engine, which tells when it has taken it.
+fn reload(engine: &Engine, path: &Path, bars: &Bars) {
+    let asked = load_config(path).and_then(|config| {
+        for warning in warnings(&config) {
+            bars.tell(&warning);
+        }
+        Ok(engine.reload(config)?)
+    });
+    match asked {
+        Ok(()) => bars.tell(&format!("reading {} again", path.display())),
+        Err(error) => bars.tell(&format!(
+            "{error}\nThe configuration in effect stays; `forebay check` tells whether another one \
+             has faults."
+        )),
+    }
 }
 
 /// A directory that another `run` holds will not become free: say who can be asked to let it go.

@@ -24,7 +24,11 @@ pub(crate) fn run(global: &Global) -> Result<Outcome, CliError> {
 }
 
 fn screen(status: &StatusView) -> String {
-    let state = if status.running { "running" } else { "not running" };
+    let state = match (status.running, status.reloading) {
+        (true, true) => "running, taking another configuration",
+        (true, false) => "running",
+        (false, _) => "not running",
+    };
     let boundary = status
         .next_boundary
         .as_ref()

@@ -38,7 +38,7 @@ const BACKOFFS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours
 const PROBES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
 
 /// A destination, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// What delivery is told about it.
     pub settings: DestinationSettings,

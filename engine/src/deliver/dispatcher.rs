@@ -136,6 +136,11 @@ impl Dispatcher {
         }
     }
 
+    /// Goes on counting where another dispatcher of the same dataflow has stopped.
+    pub fn count_in(&mut self, metrics: Arc<Metrics>) {
+        self.metrics = metrics;
+    }
+
     /// Exports through `sequence` are durable and may be sent.
     pub fn durable_through(&mut self, sequence: u64) {
         self.window.durable_through(sequence);

@@ -155,11 +155,13 @@ fn a_paused_dataflow_stores_until_it_is_unpaused() {
     let backlog = Arc::new(MemoryBacklog::default());
     let mut setup = setup(destination(&receiver), &backlog);
     setup.dataflows[0].sending = Sending::Paused;
+    let destinations = setup.destinations.clone();
     let delivery = Delivery::start(setup).unwrap();
     add(&delivery, &backlog, [1, 2]);
     wait(&delivery, |state| *state == DrainState::PausedByConfig);
     assert_eq!(delivery.state("flow").unwrap().unread, 2);
-    delivery.set_sending("flow", Sending::On);
+    let prepared = delivery.prepare(destinations, vec![DataflowSettings::new("flow", "sink")]);
+    delivery.change(prepared.unwrap()).unwrap();
     wait(&delivery, |state| *state == DrainState::Idle);
     delivery.stop().unwrap();
     assert_eq!(receiver.seen().len(), 2);

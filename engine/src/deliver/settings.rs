@@ -23,7 +23,7 @@ pub const DEFAULT_BREAKER_FAILURES: u32 = 20;
 pub const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One HTTP endpoint and how it wants to be treated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationSettings {
     /// The id in the configuration.
     pub id: String,
@@ -81,6 +81,11 @@ impl DestinationSettings {
             reach: Reach::default(),
         }
     }
+
+    /// Whether files belong to it, which may be others under the same names.
+    pub fn names_files(&self) -> bool {
+        self.ca_file.is_some() || self.client_cert.is_some() || self.client_key.is_some()
+    }
 }
 
 /// What of the network a destination may use beyond `https` to public addresses.
@@ -93,7 +98,7 @@ pub struct Reach {
 }
 
 /// The value of a configured header, which may hold a secret.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderText {
     /// May be shown.
     Plain(String),
@@ -127,7 +132,7 @@ impl Default for RetrySettings {
 }
 
 /// How requests authenticate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthSettings {
     /// Not at all.
     None,
@@ -167,7 +172,7 @@ impl AuthSettings {
 }
 
 /// An OAuth2 client and its token endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OauthClient {
     /// The token endpoint.
     pub token_url: Url,
@@ -187,7 +192,7 @@ pub enum CredentialsStyle {
 }
 
 /// One dataflow, as far as delivery is concerned.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataflowSettings {
     /// The id in the configuration.
     pub id: String,

@@ -110,6 +110,23 @@ impl Flow {
         self.events.send(Event::Command(command)).is_ok()
     }
 
+    /// Tells the worker, if it has not ended.
+    pub(super) fn tell(&self, command: Command) {
+        if !self.command(command) {
+            tracing::debug!(
+                dataflow = self.id,
+                "the dispatcher has ended; its failure is reported"
+            );
+        }
+    }
+
+    /// Pauses or unpauses, if that is a change.
+    pub(super) fn set_sending(&self, sending: Sending) {
+        if self.published().sending != sending {
+            self.tell(Command::SetSending(sending));
+        }
+    }
+
     pub(super) fn state(&self, now: Moment) -> DataflowState {
         let published = self.published();
         let mut state = published.state.clone();
@@ -271,7 +288,7 @@ impl Worker {
     }
 
     /// Lets open requests end until `deadline`, cuts off the others, and writes the last progress.
-    fn stop(mut self, deadline: Moment) -> Result<(), DeliveryError> {
+    fn stop(mut self, mut deadline: Moment) -> Result<(), DeliveryError> {
         while self.dispatcher.in_flight() > 0 {
             let Some(event) = self.next_event(Some(deadline)) else { break };
             match event {
@@ -280,7 +297,7 @@ impl Worker {
                     self.ended(&completion)?;
                 }
                 Event::Ended(_) => break,
-                other => drop(self.take_in(other)?),
+                other => deadline = self.take_in(other)?.map_or(deadline, |d| d.min(deadline)),
             }
         }
         let tick = Tick::read(&*self.clock);

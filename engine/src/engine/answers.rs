@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crossbeam::channel::bounded;
 use serde_json::value::RawValue;
 
 use super::Engine;
-use super::deriver::{Deriver, Job};
+use super::deriver::{Deriver, ask};
 use super::stored_backlog::progress_of;
 use crate::clock::Timestamp;
 use crate::definitions::AudienceKind;
@@ -28,7 +27,7 @@ impl Engine {
     /// What this run did, and where it stands.
     pub fn summary(&self) -> Result<Summary, EngineError> {
         let (profiles, audiences, clock, exported) = self.ask(|deriver| {
-            let projection = &deriver.projection;
+            let projection = &deriver.derivation.projection;
             (
                 projection.view(None).map_or(0, |view| view.graph.len() as u64),
                 audience_counts(projection),
@@ -51,10 +50,11 @@ impl Engine {
     /// One screen of health.
     pub fn status(&self) -> Result<StatusView, EngineError> {
         let summary = self.summary()?;
-        let next = self.ask(|deriver| deriver.projection.next_boundary())?;
+        let next = self.ask(|deriver| deriver.derivation.projection.next_boundary())?;
         let dataflows = self.dataflows()?;
         Ok(StatusView {
             running: self.delivery.is_some(),
+            reloading: self.is_reloading(),
             clock_kind: self.kind.as_str().to_owned(),
             clock: summary.clock,
             records: summary.records,
@@ -72,7 +72,7 @@ impl Engine {
 
     /// The clock, as the projection has it.
     pub fn now(&self) -> Result<Timestamp, EngineError> {
-        self.ask(|deriver| deriver.projection.now())
+        self.ask(|deriver| deriver.derivation.projection.now())
     }
 
     /// One profile under a merge policy (the default one without a name); `None` if nobody has the
@@ -86,10 +86,10 @@ impl Engine {
         let (namespace, id) = (namespace.to_lowercase(), id.to_owned());
         let policy = policy.map(str::to_owned);
         self.ask(move |deriver| {
-            let projection = &deriver.projection;
+            let projection = &deriver.derivation.projection;
             let view = projection.view(policy.as_deref()).ok_or_else(|| {
-                let known: Vec<&str> =
-                    projection.views().iter().map(|view| view.policy.id.as_str()).collect();
+                let policies = &deriver.definitions().merge_policies;
+                let known: Vec<&str> = policies.iter().map(|policy| policy.id.as_str()).collect();
                 let asked = policy.unwrap_or_default();
                 EngineError::Usage(format!(
                     "no merge policy {asked:?}; there is {}",
@@ -105,7 +105,7 @@ impl Engine {
     /// All audiences.
     pub fn audiences(&self) -> Result<Vec<AudienceView>, EngineError> {
         self.ask(|deriver| {
-            let counts = audience_counts(&deriver.projection);
+            let counts = audience_counts(&deriver.derivation.projection);
             let audiences = &deriver.definitions().audiences;
             let view = |audience: &crate::definitions::Audience| {
                 let counted = counts.get(&audience.id).copied().unwrap_or_default();
@@ -138,7 +138,7 @@ impl Engine {
         self.ask(move |deriver| {
             let defined =
                 deriver.definitions().audience(&id).ok_or_else(|| unknown_audience(&id))?;
-            let projection = &deriver.projection;
+            let projection = &deriver.derivation.projection;
             let number = projection.catalog().number(&id).ok_or_else(|| unknown_audience(&id))?;
             let view = projection
                 .view(Some(&defined.merge_policy))
@@ -150,8 +150,8 @@ impl Engine {
 
     /// All dataflows, as the configuration has them; those of the log without one.
     pub fn dataflows(&self) -> Result<Vec<DataflowView>, EngineError> {
-        if self.config.is_some() {
-            return self.dataflow_settings().map(|dataflow| self.dataflow_view(dataflow)).collect();
+        if let Some(config) = self.shared.configuration() {
+            return config.dataflows.iter().map(|flow| self.dataflow_view(flow)).collect();
         }
         let defined = self.ask(|deriver| deriver.definitions().dataflows.clone())?;
         let view = |d: &crate::definitions::Dataflow| {
@@ -186,8 +186,8 @@ impl Engine {
     }
 
     /// The dataflows of the configuration.
-    pub(super) fn dataflow_settings(&self) -> impl Iterator<Item = &DataflowSettings> {
-        self.config.iter().flat_map(|config| &config.dataflows)
+    pub(super) fn dataflow_settings(&self) -> Vec<DataflowSettings> {
+        self.shared.configuration().map_or_else(Vec::new, |config| config.dataflows.clone())
     }
 
     /// Puts a question to the deriver, between two jobs.
@@ -195,14 +195,8 @@ impl Engine {
         &self,
         question: impl FnOnce(&mut Deriver) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        let (told, answer) = bounded(1);
-        let ask = Box::new(move |deriver: &mut Deriver| {
-            // Whoever asked may have stopped waiting.
-            told.send(question(deriver)).ok();
-        });
-        let Some(jobs) = &self.jobs else { return Err(self.stopped()) };
-        jobs.send(Job::Question(ask)).map_err(|_| self.stopped())?;
-        self.answered(&answer)
+        let answer = self.jobs.as_ref().and_then(|jobs| ask(jobs, &self.shared, question));
+        answer.ok_or_else(|| self.stopped())
     }
 
     fn records(&self) -> RecordCounts {

@@ -16,12 +16,16 @@ use forebay_storage::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, Store};
 
 use super::control::Control;
 use super::deriver::{ControlDone, Job};
+use super::reload::Transition;
 use super::shared::Shared;
 use super::tally::Tally;
-use crate::clock::{Clock, ClockKind, Timestamp};
+use crate::clock::{Clock, ClockKind, Timestamp, millis};
+use crate::definitions::{AudienceKind, Definitions};
 use crate::error::EngineError;
 use crate::input::Position;
-use crate::record::{ParsedBlock, RecordRef, Redaction, RejectsFile, checked_at, checked_jump};
+use crate::record::{
+    ParseRules, ParsedBlock, RecordRef, Redaction, RejectsFile, checked_at, checked_jump,
+};
 
 /// Blocks that share one sync at most. More only delays the first of them.
 const GROUP_BLOCKS: usize = 16;
@@ -33,10 +37,11 @@ const CHUNK_BYTES: usize = 256 << 10;
 const IDLE: Duration = Duration::from_hours(1);
 
 /// Parsed lines of one input, on their way to the log.
-#[derive(Debug)]
 pub(super) struct Block {
     /// Records and rejects.
     pub parsed: ParsedBlock,
+    /// What the lines were checked against.
+    pub rules: Arc<ParseRules>,
     /// Where the input goes on once this is accepted; `None` for an input that is always read whole.
     pub position: Option<Position>,
     /// What rejects call the input.
@@ -46,12 +51,13 @@ pub(super) struct Block {
 }
 
 /// What the appender is asked for.
-#[derive(Debug)]
 pub(super) enum Append {
     /// Records.
     Block(Box<Block>),
     /// A control entry; the answer comes when it is derived.
     Control(Control, Sender<ControlDone>),
+    /// Other definitions; the answer comes when they hold.
+    Definitions(Box<Transition>),
     /// The answer comes when everything before is derived.
     Barrier(Sender<()>),
     /// Takes erased persons out of the file of rejects; the answer is how many lines.
@@ -111,9 +117,7 @@ impl Appender {
             let patience = self.patience();
             crossbeam::channel::select! {
                 recv(requests) -> request => {
-                    let mut group = vec![request.ok()?];
-                    group.extend(requests.try_iter().take(GROUP_BLOCKS - 1));
-                    return Some(group);
+                    return Some(group_from(request.ok()?, requests));
                 }
                 recv(self.shared.boundary_bell()) -> rung => rung.expect("the sender is shared with the receiver"),
                 default(patience) => {}
@@ -168,7 +172,7 @@ impl Appender {
     fn refuse_and_keep(&mut self, group: &mut [Append]) -> Result<(), EngineError> {
         for request in group {
             let Append::Block(block) = request else { continue };
-            let refused = self.refused(&block.parsed);
+            let refused = self.refused(block);
             let late = block.parsed.batch.refuse(&refused);
             block.parsed.rejects.extend(late);
             block.parsed.rejects.sort_by_key(|reject| reject.line);
@@ -179,11 +183,16 @@ impl Appender {
         Ok(())
     }
 
-    /// The records of a block that the clock refuses. Moves the event clock by the others.
-    fn refused(&mut self, parsed: &ParsedBlock) -> Vec<(usize, String)> {
+    /// The records of a block that the clock, or other definitions than those they were read under,
+    /// refuse. Moves the event clock by the others.
+    fn refused(&mut self, block: &Block) -> Vec<(usize, String)> {
+        let rules = self.shared.parse_rules();
+        // Definitions may have changed since the lines were read.
+        let other_rules = (!Arc::ptr_eq(&rules, &block.rules)).then_some(&*rules);
         let mut refused = Vec::new();
-        for (index, record) in parsed.batch.iter().enumerate() {
-            if let Err(reason) = self.checked(record) {
+        for (index, record) in block.parsed.batch.iter().enumerate() {
+            let again = other_rules.map_or(Ok(()), |rules| rules.check_again(record));
+            if let Err(reason) = again.and_then(|()| self.checked(record)) {
                 refused.push((index, reason));
             }
         }
@@ -223,8 +232,18 @@ impl Appender {
                 let offset = self.append_control(&control, None)?;
                 Job::Control { control, offset, appended: self.appended, told }
             }
+            Append::Definitions(transition) => self.append_definitions(transition)?,
             Append::Block(block) => self.append_block(*block)?,
         }))
+    }
+
+    /// What the appender itself checks holds from the entry on: a group ends with it.
+    fn append_definitions(&mut self, transition: Box<Transition>) -> Result<Job, EngineError> {
+        let control = Control::Definitions(Box::new(transition.change.clone()));
+        let offset = self.append_control(&control, None)?;
+        self.rules.max_jump_ms = transition.definitions.settings.max_clock_jump_ms.map(millis);
+        self.shared.set_parse_rules(parse_rules(&transition.definitions));
+        Ok(Job::Definitions { transition, offset, appended: self.appended })
     }
 
     fn append_control(
@@ -299,6 +318,27 @@ impl Appender {
 fn until(boundary: Timestamp, now: Timestamp) -> Duration {
     let wait_ms = boundary.as_millis().saturating_sub(now.as_millis());
     Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))
+}
+
+/// What is waiting, as far as one sync is enough for it.
+fn group_from(first: Append, requests: &Receiver<Append>) -> Vec<Append> {
+    let mut group = vec![first];
+    while group.len() < GROUP_BLOCKS && !matches!(group.last(), Some(Append::Definitions(_))) {
+        match requests.try_recv() {
+            Ok(request) => group.push(request),
+            Err(_) => break,
+        }
+    }
+    group
+}
+
+/// What lines are checked against under these definitions.
+pub(super) fn parse_rules(definitions: &Definitions) -> ParseRules {
+    let uploads = definitions
+        .audiences
+        .iter()
+        .filter(|audience| matches!(audience.kind, AudienceKind::Upload { .. }));
+    ParseRules { upload_audiences: uploads.map(|audience| audience.id.as_str().into()).collect() }
 }
 
 fn source_mark(position: Position) -> SourceMark {

@@ -14,7 +14,7 @@ impl Engine {
         };
         let asked = id.to_owned();
         let (definitions, open_import) = self.ask(move |deriver| {
-            (deriver.definitions().clone(), deriver.projection.imports().open(&asked))
+            (deriver.definitions().clone(), deriver.derivation.projection.imports().open(&asked))
         })?;
         // A change of the definitions between the two questions may have removed it.
         let Some(defined) = definitions.audience(id) else { return Ok(None) };

@@ -28,11 +28,13 @@ use forebay_storage::{EntryKind, Erased, Offset, Store, StoredChunk, Stub};
 use super::Engine;
 use super::appender::Append;
 use super::control::Control;
-use super::deriver::{Deriver, Job};
-use super::playback::{Playback, Played};
+use super::deriver::{Deriver, Job, ask};
+use super::open::history;
+use super::playback::Played;
+use super::replay::Replay;
 use super::shared::Shared;
 use crate::clock::{Clock, ClockKind, Timestamp};
-use crate::definitions::{Definitions, MergePolicy};
+use crate::definitions::Definitions;
 use crate::error::EngineError;
 use crate::project::trace::{Trace, Traces};
 use crate::record::{RecordBatch, RecordRef, Redaction, RejectsFile};
@@ -71,14 +73,6 @@ pub(super) struct Compactor {
     pub deriver: Sender<Job>,
     /// Who redacts.
     pub rejects: RejectsOwner,
-    /// Held by whoever compacts.
-    pub working: Mutex<()>,
-}
-
-/// Up to where the log is derived, and under which policies.
-struct Cut {
-    next: u64,
-    policies: Vec<MergePolicy>,
 }
 
 impl Engine {
@@ -127,15 +121,15 @@ impl Compactor {
 
     /// `None` if the engine was asked to stop meanwhile.
     fn compact(&self) -> Result<Option<CompactionView>, EngineError> {
-        let _alone = self.working.lock().expect("a compaction that panics stops the engine");
+        let _turn = self.shared.log_turn();
         let bytes_before = self.store.disk_bytes()?;
         let mut view =
             CompactionView { bytes_before, bytes_after: bytes_before, ..Default::default() };
-        let cut = self.cut()?;
+        let next = self.derived()?;
         if self.shared.oldest_delete().is_none() && !self.is_interrupted()? {
             return Ok(Some(view));
         }
-        let Some(Traces { offsets, ids }) = self.trace(&cut)? else { return Ok(None) };
+        let Some(Traces { offsets, ids }) = self.trace(next)? else { return Ok(None) };
         let Some(erased) = self.stubs(&offsets)? else { return Ok(None) };
         self.mark(BEGUN)?;
         view.rejects = self.redact(ids)?;
@@ -146,7 +140,7 @@ impl Compactor {
         }
         self.store.rewrite_state()?;
         self.mark(DONE)?;
-        self.shared.compacted(cut.next);
+        self.shared.compacted(next);
         view.bytes_after = self.store.disk_bytes()?;
         tracing::info!(records = view.records, segments = view.segments, "compacted");
         Ok(Some(view))
@@ -161,18 +155,10 @@ impl Compactor {
         Ok(self.store.sync_state()?)
     }
 
-    fn cut(&self) -> Result<Cut, EngineError> {
-        let (told, answer) = bounded(1);
-        let question = move |deriver: &mut Deriver| {
-            let policies = || deriver.projection.views().iter().map(|view| view.policy.clone());
-            let policies = policies().collect();
-            let cut = deriver.mark_derived().map(|next| Cut { next, policies });
-            // Whoever asked may have stopped waiting.
-            told.send(cut).ok();
-        };
-        let sent = self.deriver.send(Job::Question(Box::new(question)));
-        sent.map_err(|_| self.stopped())?;
-        answer.recv().map_err(|_| self.stopped())?
+    /// Up to where the log is derived, which is durable then.
+    fn derived(&self) -> Result<u64, EngineError> {
+        let marked = ask(&self.deriver, &self.shared, Deriver::mark_derived);
+        marked.ok_or_else(|| self.stopped())?
     }
 
     fn stopped(&self) -> EngineError {
@@ -180,25 +166,15 @@ impl Compactor {
     }
 
     /// What the log holds of erased profiles.
-    fn trace(&self, cut: &Cut) -> Result<Option<Traces>, EngineError> {
-        let mut trace = Trace::new(self.kind, &cut.policies);
+    fn trace(&self, next: u64) -> Result<Option<Traces>, EngineError> {
+        let mut trace = Trace::new(self.kind, &history(&self.store)?);
         let mut definitions = Definitions::default();
-        let mut follow = |played: Played| {
-            follow(&mut trace, &mut definitions, &played);
-            Ok(())
-        };
-        let mut playback = Playback::default();
-        for chunk in self.store.log().read(Offset::START) {
-            let chunk = chunk?;
-            if chunk.first.as_u64() >= cut.next {
-                break;
-            }
+        for played in Replay::new(&self.store, 0..next) {
             if self.shared.is_stopping() {
                 return Ok(None);
             }
-            playback.chunk(&chunk, &mut follow)?;
+            follow(&mut trace, &mut definitions, &played?);
         }
-        playback.flush(&mut follow)?;
         Ok(Some(trace.finish()))
     }
 
@@ -235,7 +211,7 @@ impl Compactor {
                 let (told, answer) = bounded(1);
                 let request = Append::Redact(Arc::clone(&redaction), told);
                 appender.send(request).map_err(|_| self.stopped())?;
-                answer.recv().map_err(|_| self.stopped())?
+                self.shared.answer(&answer).ok_or_else(|| self.stopped())?
             }
         };
         Ok(current + RejectsFile::redact_rotated(&self.data, &redaction)?)

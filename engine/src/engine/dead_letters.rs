@@ -313,7 +313,7 @@ fn current_exports(
             policy: row.policy,
             causes: Causes::from_bits(row.causes).with(Causes::REPLAY),
         };
-        match deriver.projection.export_now(&asked, deriver.last_offset()) {
+        match deriver.derivation.projection.export_now(&asked, deriver.last_offset()) {
             Some(export) => {
                 exports.push(export);
                 ended.push(letter);

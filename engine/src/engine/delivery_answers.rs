@@ -80,11 +80,11 @@ impl Engine {
 
     /// All destinations of the configuration; none without one.
     pub fn destinations(&self) -> Vec<DestinationView> {
-        self.config.as_ref().map_or_else(Vec::new, |config| {
-            let mut views = destination_views(config);
+        self.shared.configuration().map_or_else(Vec::new, |config| {
+            let mut views = destination_views(&config);
             if let Some(delivery) = &self.delivery {
                 for view in &mut views {
-                    add_state(view, config, delivery);
+                    add_state(view, &config, delivery);
                 }
             }
             views

@@ -8,14 +8,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, never};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, never};
 use crossbeam::select;
 use forebay_storage::{
-    Derived, ExportRow, FlowExports, FlowMarks, LaneMark, MarkKey, Offset, Store,
+    Derived, ExportRow, FlowExports, FlowMarks, LaneMark, MarkKey, Offset, ProgressRow, Store,
 };
 
 use super::budget::{Budgets, Divided, Freed};
 use super::control::Control;
+use super::derivation::Derivation;
+use super::reload::Transition;
 use super::shared::Shared;
 use super::tally::Tally;
 use super::withdrawal::{Withdraw, Withdrawals};
@@ -63,6 +65,15 @@ pub(super) enum Job {
         /// Told when it is derived.
         told: Sender<ControlDone>,
     },
+    /// A control entry with other definitions, which is durable.
+    Definitions {
+        /// What it changes, and the projection that is to take the place of this one.
+        transition: Box<Transition>,
+        /// Its offset.
+        offset: u64,
+        /// Wall time of the append.
+        appended: Timestamp,
+    },
     /// Told when everything before is derived and stored.
     Barrier(Sender<()>),
     /// Something to look up.
@@ -83,8 +94,8 @@ pub(super) type Notify = Box<dyn Fn(&str, u64) + Send>;
 
 /// Owns the projection and the writing side of the outbox.
 pub(super) struct Deriver {
-    /// Profiles and everything about them.
-    pub projection: Projection,
+    /// What the log has led to so far.
+    pub derivation: Derivation,
     /// Exports stored by this run, by dataflow.
     pub exported: BTreeMap<String, u64>,
     /// How much each dataflow may store.
@@ -93,13 +104,10 @@ pub(super) struct Deriver {
     pub(super) store: Arc<Store>,
     /// The last marked profile taken, by dataflow.
     pub(super) marked_taken: BTreeMap<String, MarkKey>,
-    /// Everything below is derived.
-    pub(super) next: u64,
     /// Whether lanes and marks are taken: only where exports are delivered.
     pub(super) takes_held_back: bool,
     shared: Arc<Shared>,
     notify: Notify,
-    definitions: Definitions,
     /// Told when exports are done.
     freed: Receiver<()>,
     /// Jobs done since marked profiles had a turn.
@@ -135,19 +143,17 @@ impl Deriver {
     pub(super) fn new(projection: Projection, store: Arc<Store>, shared: Arc<Shared>) -> Self {
         let (told, freed) = Freed::new();
         Self {
-            projection,
+            derivation: Derivation::new(projection),
             exported: BTreeMap::new(),
             withdrawals: Withdrawals::new(Arc::clone(&store)),
             budgets: Budgets::new(Arc::clone(&store), told),
             marked_taken: BTreeMap::new(),
-            next: 0,
             takes_held_back: false,
             freed,
             jobs_done: 0,
             store,
             shared,
             notify: Box::new(|_, _| {}),
-            definitions: Definitions::default(),
             unsynced: BTreeMap::new(),
             unsynced_exports: 0,
         }
@@ -162,7 +168,17 @@ impl Deriver {
 
     /// The definitions in effect.
     pub(super) fn definitions(&self) -> &Definitions {
-        &self.definitions
+        self.derivation.definitions()
+    }
+
+    /// Tells `resume` all that is durable: delivery may have begun with a dataflow just now.
+    pub(super) fn tell_all(&mut self, resume: &dyn Fn(&str, u64)) -> Result<(), EngineError> {
+        self.settle()?;
+        for dataflow in &self.derivation.definitions().dataflows {
+            let stored = self.store.outbox().next_sequence(&dataflow.id) - 1;
+            resume(&dataflow.id, stored);
+        }
+        Ok(())
     }
 
     /// Works until `jobs` is closed or something fails.
@@ -218,6 +234,14 @@ impl Deriver {
                 // Whoever asked may have stopped waiting.
                 told.send(ControlDone { offset, exited }).ok();
             }
+            Job::Definitions { transition, offset, appended } => {
+                let Transition { change, successor, told, .. } = *transition;
+                let replaced = successor.map(|new| self.replace(new, offset)).transpose()?;
+                let control = Control::Definitions(Box::new(change));
+                self.derive_control(&control, offset, appended)?;
+                self.settle()?;
+                told.send(replaced).ok();
+            }
             Job::Barrier(told) => {
                 self.settle()?;
                 while self.take_held_back()? {
@@ -249,8 +273,8 @@ impl Deriver {
         if batch.iter().any(|record| record.kind() == RecordKind::Delete) {
             self.shared.note_delete(next_offset - 1, appended);
         }
-        let outcome = self.projection.apply_batch(batch, first_offset, appended);
-        self.store_outcome(outcome, next_offset, appended)
+        let outcome = self.derivation.records(batch, first_offset, next_offset, appended);
+        self.store_outcome(outcome, appended)
     }
 
     /// Applies a control entry; how many members left, if it ended an import.
@@ -260,40 +284,60 @@ impl Deriver {
         offset: u64,
         appended: Timestamp,
     ) -> Result<Option<u64>, EngineError> {
-        let outcome = match control {
-            Control::Definitions(change) => {
-                self.definitions.apply(change);
-                let outbox = self.store.outbox();
-                self.projection.apply_definitions(&self.definitions, offset, appended, &|lane| {
-                    outbox.lane(lane)
-                })?
-            }
-            Control::Tick {} => self.projection.apply_time(offset, appended),
-            Control::Advance { to_ms } => {
-                self.projection.apply_time(offset, Timestamp::from_millis(*to_ms))
-            }
-            Control::Read {} => Outcome::default(),
-            Control::ImportBegin { audience } => {
-                self.projection.begin_import(audience, offset, appended)
-            }
-            Control::ImportEnd { audience, begin } => {
-                self.projection.end_import((audience, *begin), offset, appended)
-            }
-        };
-        let exited = outcome.exited;
         let is_new = offset >= self.store.outbox().derived_next().as_u64();
-        self.store_outcome(outcome, offset + 1, appended)?;
+        if let (Control::Definitions(change), true) = (control, is_new) {
+            // Before the exports of the entry: once those are stored, this is not done again.
+            change
+                .dataflows
+                .removals
+                .iter()
+                .try_for_each(|dataflow| self.drop_waiting(dataflow))?;
+        }
+        let outbox = self.store.outbox();
+        let mark_of = |lane: &str| outbox.lane(lane);
+        let outcome = self.derivation.control(control, offset, appended, &mark_of)?;
+        let exited = outcome.exited;
+        self.store_outcome(outcome, appended)?;
         if is_new && matches!(control, Control::Definitions(_)) {
             self.forget_removed_dataflows()?;
         }
         Ok(exited)
     }
 
+    /// Drops the waiting exports of a dataflow that is no more. Nobody sends them: its dispatcher has
+    /// ended. If it is created again it goes on after them.
+    fn drop_waiting(&self, dataflow: &str) -> Result<(), EngineError> {
+        let next = self.store.outbox().next_sequence(dataflow);
+        let progress = self.store.progress().read(dataflow)?;
+        if progress.watermark < next {
+            let done =
+                ProgressRow { watermark: next, done: Vec::new(), attempts: Vec::new(), ..progress };
+            self.store.progress().write(dataflow, &done)?;
+            self.store.sync_state()?;
+            self.store.outbox().trim(dataflow, next)?;
+        }
+        Ok(())
+    }
+
+    /// Lets another derivation of the same log take the place of this one, at `offset`. Returns the
+    /// one that was replaced.
+    fn replace(
+        &mut self,
+        mut successor: Box<Derivation>,
+        offset: u64,
+    ) -> Result<Box<Derivation>, EngineError> {
+        successor.follow(&self.store, offset, &|| true)?;
+        let outbox = self.store.outbox();
+        successor.projection.skip_lanes(&|lane| outbox.lane(lane));
+        std::mem::swap(&mut self.derivation, &mut successor);
+        Ok(successor)
+    }
+
     /// Withdraws exports of erased profiles, makes the others durable, and tells delivery.
     pub(super) fn settle(&mut self) -> Result<(), EngineError> {
         let is_withdrawing = self.withdrawals.is_due();
         if is_withdrawing {
-            self.withdrawals.carry_out(self.next)?;
+            self.withdrawals.carry_out(self.derivation.next())?;
         }
         if is_withdrawing || !self.unsynced.is_empty() {
             self.store.sync_state()?;
@@ -302,29 +346,25 @@ impl Deriver {
             }
             self.unsynced_exports = 0;
         }
-        self.shared.publish_lanes(self.projection.lane_dataflows());
-        self.shared.publish(self.next, self.projection.next_boundary());
+        self.shared.publish_lanes(self.derivation.projection.lane_dataflows());
+        let next_boundary = self.derivation.projection.next_boundary();
+        self.shared.publish(self.derivation.next(), next_boundary);
         Ok(())
     }
 
     /// Makes durable that everything so far is derived, exports or not; the next offset.
     pub(super) fn mark_derived(&mut self) -> Result<u64, EngineError> {
         self.settle()?;
-        let next = Offset::from_u64(self.next).max(self.store.outbox().derived_next());
+        let derived = self.derivation.next();
+        let next = Offset::from_u64(derived).max(self.store.outbox().derived_next());
         self.store.outbox().commit(&Derived { next, ..Derived::default() })?;
         self.store.sync_state()?;
-        Ok(self.next)
+        Ok(derived)
     }
 
-    /// Stores the exports of entries below `next`, less those that an earlier run has stored.
-    fn store_outcome(
-        &mut self,
-        outcome: Outcome,
-        next: u64,
-        appended: Timestamp,
-    ) -> Result<u64, EngineError> {
+    /// Stores exports, less those that an earlier run has stored.
+    fn store_outcome(&mut self, outcome: Outcome, appended: Timestamp) -> Result<u64, EngineError> {
         let stored = self.store.outbox().derived_next().as_u64();
-        self.next = next;
         self.withdrawals.note(&outcome.erased);
         let new: Vec<DerivedExport> =
             outcome.exports.into_iter().filter(|export| export.offset >= stored).collect();
@@ -337,7 +377,7 @@ impl Deriver {
 
     /// The last entry derived: the one that an export without an entry of its own belongs to.
     pub(super) fn last_offset(&self) -> u64 {
-        self.next.saturating_sub(1)
+        self.derivation.next().saturating_sub(1)
     }
 
     /// What of these exports is stored, and what is only marked.
@@ -385,8 +425,23 @@ impl Deriver {
             *self.exported.entry(dataflow.clone()).or_default() += count;
             flows.push(FlowExports { dataflow, first_sequence, rows });
         }
-        let next = Offset::from_u64(self.next).max(self.store.outbox().derived_next());
+        let next = Offset::from_u64(self.derivation.next()).max(self.store.outbox().derived_next());
         self.store.outbox().commit(&Derived { next, flows, lanes, marked })?;
         Ok(())
     }
+}
+
+/// Puts a question to the deriver, between two of its jobs; `None` if it has ended.
+pub(super) fn ask<T: Send + 'static>(
+    jobs: &Sender<Job>,
+    shared: &Shared,
+    question: impl FnOnce(&mut Deriver) -> T + Send + 'static,
+) -> Option<T> {
+    let (told, answer) = bounded(1);
+    let ask = Box::new(move |deriver: &mut Deriver| {
+        // Whoever asked may have stopped waiting.
+        told.send(question(deriver)).ok();
+    });
+    jobs.send(Job::Question(ask)).ok()?;
+    shared.answer(&answer)
 }

@@ -45,12 +45,20 @@ impl Engine {
         }
         let Some(delivery) = &self.delivery else { return Ok(Vec::new()) };
         let mut seen = 0;
+        let mut was_reloading = false;
         loop {
             self.shared.check()?;
             self.check_delivery()?;
             let mut kept = BTreeMap::new();
-            let mut is_waiting = false;
-            for dataflow in self.dataflow_settings() {
+            let is_reloading = self.is_reloading();
+            if was_reloading && !is_reloading {
+                // It may have opened lanes of backfill.
+                self.barrier()?;
+            }
+            was_reloading = is_reloading;
+            let mut is_waiting = is_reloading;
+            let dataflows = self.dataflow_settings();
+            for dataflow in &dataflows {
                 let state = self.drain_state(delivery, &dataflow.id);
                 match verdict(state, timeout) {
                     Verdict::Done => {}
@@ -75,7 +83,7 @@ impl Engine {
                     })
                     .collect());
             }
-            progress.delivering(self.dataflow_settings().map(|d| self.waiting(&d.id)).sum());
+            progress.delivering(dataflows.iter().map(|d| self.waiting(&d.id)).sum());
             seen = delivery.wait_for_change(seen, self.clock.moment().plus(LOOK_AGAIN));
         }
     }

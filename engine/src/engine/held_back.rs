@@ -26,7 +26,8 @@ impl Deriver {
     /// Whether a marked profile or a lane waits for time or room.
     pub(super) fn is_holding_back(&self) -> bool {
         self.takes_held_back
-            && (self.projection.has_lanes() || !self.store.outbox().marked_dataflows().is_empty())
+            && (self.derivation.projection.has_lanes()
+                || !self.store.outbox().marked_dataflows().is_empty())
     }
 
     /// Exports some of what was held back; `false` if there is nothing, or no room for it.
@@ -90,7 +91,7 @@ impl Deriver {
             let profile = ProfileId::from_offset(key.profile);
             let causes = Causes::from_bits(mark.causes);
             let asked = Asked { dataflow, profile, policy: key.policy, causes };
-            let Some(export) = self.projection.export_now(&asked, mark.offset) else {
+            let Some(export) = self.derivation.projection.export_now(&asked, mark.offset) else {
                 taken.insert(*key);
                 continue;
             };
@@ -122,7 +123,7 @@ impl Deriver {
 
     fn take_backfill(&mut self) -> Result<bool, EngineError> {
         let mut with_room = BTreeSet::new();
-        for dataflow in self.projection.lane_dataflows() {
+        for dataflow in self.derivation.projection.lane_dataflows() {
             if self.budgets.has_room(&dataflow)? {
                 with_room.insert(dataflow);
             }
@@ -132,10 +133,10 @@ impl Deriver {
         }
         let offset = self.last_offset();
         let may_take = |dataflow: &str| with_room.contains(dataflow);
-        let taken = self.projection.take_backfill(BACKFILL_EXPORTS, offset, &may_take);
+        let taken = self.derivation.projection.take_backfill(BACKFILL_EXPORTS, offset, &may_take);
         let lanes =
             taken.marks.into_iter().map(|(lane, through)| LaneMark { lane, through }).collect();
-        let appended = self.projection.appended();
+        let appended = self.derivation.projection.appended();
         let commit = self.divided(taken.exports, appended)?;
         self.commit(Commit { lanes, ..commit })?;
         Ok(true)

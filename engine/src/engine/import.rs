@@ -77,11 +77,11 @@ impl Engine {
         let audience = import.audience.clone();
         let begin = self.control(Control::ImportBegin { audience: audience.clone() })?.offset;
         let mut feed = self.feed(&import.source);
-        let next = |list: &mut MemberList<_>| {
-            list.next_block(&self.parse_rules).map_err(|error| import.failed(error))
-        };
-        while let Some(block) = next(&mut list)? {
-            if !feed.send(block, None)? {
+        loop {
+            let rules = self.shared.parse_rules();
+            let next = list.next_block(&rules).map_err(|error| import.failed(error))?;
+            let Some(block) = next else { break };
+            if !feed.send(block, rules, None)? {
                 return Err(EngineError::Interrupted(format!(
                     "the import of `{audience}` was stopped before its end; nobody left it, and \
                      another import completes it"

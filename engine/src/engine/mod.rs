@@ -13,17 +13,20 @@
 //!  delivery    one dispatcher a dataflow, sender threads              owns progress
 //! ```
 //!
-//! Beside them the compactor removes the bytes of what was deleted. Questions go to the deriver as jobs, so each sees a consistent cut. A failure in any thread stops
-//! all of it: memory never runs ahead of the disk.
+//! Beside them the compactor removes the bytes of what was deleted, and another configuration is taken
+//! while all of this goes on (`reload`). Questions go to the deriver as jobs, so each sees a consistent
+//! cut. A failure in any thread stops all of it: memory never runs ahead of the disk.
 
 mod answers;
 mod appender;
 mod audience_page;
 mod budget;
+mod changes;
 mod compaction;
 pub mod control;
 mod dead_letters;
 mod delivery_answers;
+mod derivation;
 mod deriver;
 mod drain;
 mod held_back;
@@ -32,6 +35,8 @@ mod notice;
 mod open;
 mod playback;
 mod reading;
+mod reload;
+mod replay;
 mod selection;
 mod shared;
 mod stored_backlog;
@@ -41,9 +46,8 @@ mod withdrawal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
 
 pub use dead_letters::Payload;
@@ -58,12 +62,13 @@ use crate::config::Config;
 use crate::deliver::delivery::{Delivery, DeliverySetup};
 use crate::error::{EngineError, with_sources};
 use crate::input::Position;
-use crate::record::{ParseRules, RejectsFile};
-use appender::{Append, Appender, ClockRules};
+use crate::record::RejectsFile;
+use appender::{Append, Appender, ClockRules, parse_rules};
 use compaction::{Compactor, RejectsOwner};
 use control::Control;
 use deriver::{ControlDone, Job};
 use open::Replayed;
+use reload::{Reloader, Requests};
 use shared::Shared;
 use stored_backlog::StoredBacklog;
 use tally::Tallies;
@@ -73,9 +78,6 @@ const APPEND_QUEUE: usize = 16;
 
 /// Blocks on their way to the projection.
 const DERIVE_QUEUE: usize = 16;
-
-/// Longest wait for an answer before it is looked whether the engine has failed.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How far the engine goes with what it derives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +119,6 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     kind: ClockKind,
     mode: Mode,
-    config: Option<Config>,
-    parse_rules: ParseRules,
     positions: Mutex<std::collections::BTreeMap<String, Position>>,
     /// Held while dead letters are replayed or purged, so that no two commands undo each other.
     dead_letters: Mutex<()>,
@@ -131,6 +131,8 @@ pub struct Engine {
     /// Closed first; then the threads end, the appender before the deriver.
     appends: Option<Sender<Append>>,
     jobs: Option<Sender<Job>>,
+    /// Closed before all others: the reloader, who takes what is asked for here, waits for them.
+    reloads: Option<Arc<Requests>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -150,7 +152,7 @@ impl Engine {
         let store = Arc::new(Store::open(&options.data, storage)?);
         let shared = Arc::new(Shared::default());
         let mut replayed = open::replay(&store, &options, &shared, progress)?;
-        let rejects = RejectsFile::open(&options.data, replayed.rejects)?;
+        let rejects = RejectsFile::open(&options.data, replayed.marks.rejects)?;
         if options.mode != Mode::Inspect {
             apply_configuration(&store, &options, &mut replayed)?;
         }
@@ -161,15 +163,17 @@ impl Engine {
             }
             _ => None,
         };
+        shared.set_parse_rules(parse_rules(replayed.deriver.definitions()));
+        if let Some(config) = options.config {
+            shared.set_configuration(config);
+        }
         let mut engine = Self {
-            parse_rules: parse_rules(replayed.deriver.definitions()),
-            positions: Mutex::new(std::mem::take(&mut replayed.positions)),
+            positions: Mutex::new(std::mem::take(&mut replayed.marks.positions)),
             dead_letters: Mutex::new(()),
             tallies: Mutex::new(Tallies::default()),
             kind: replayed.kind,
             mode: options.mode,
             clock: Arc::clone(&options.clock),
-            config: options.config,
             store,
             shared,
             opened,
@@ -178,6 +182,7 @@ impl Engine {
             compacting: None,
             appends: None,
             jobs: None,
+            reloads: None,
             threads: Vec::new(),
         };
         engine.start(replayed, (rejects, options.data))?;
@@ -225,17 +230,14 @@ impl Engine {
         (rejects, data): (RejectsFile, PathBuf),
     ) -> Result<(), EngineError> {
         let (jobs, job_queue) = bounded(DERIVE_QUEUE);
-        let Replayed { mut deriver, appended, .. } = replayed;
-        let event_now = deriver.projection.now();
+        let Replayed { mut deriver, marks, .. } = replayed;
+        let event_now = deriver.derivation.projection.now();
+        let max_jump_ms = deriver.definitions().settings.max_clock_jump_ms.map(millis);
         if let Some(delivery) = &self.delivery {
-            let delivery = Arc::clone(delivery);
-            for dataflow in &deriver.definitions().dataflows {
-                let stored = self.store.outbox().next_sequence(&dataflow.id) - 1;
-                delivery.resume(&dataflow.id, stored);
-            }
-            let withdrawing = Arc::clone(&delivery);
+            deriver.tell_all(&|id, sequence| delivery.resume(id, sequence))?;
+            let (notified, withdrawing) = (Arc::clone(delivery), Arc::clone(delivery));
             deriver.deliver_to(
-                Box::new(move |id, sequence| delivery.notify(id, sequence)),
+                Box::new(move |id, sequence| notified.notify(id, sequence)),
                 Box::new(move |profiles| withdrawing.withdraw(profiles)),
             );
         }
@@ -244,16 +246,12 @@ impl Engine {
             self.compactor = Some(self.compactor(&jobs, (nobody(rejects), data)));
         } else {
             let (appends, append_queue) = bounded(APPEND_QUEUE);
-            let settings = self.config.as_ref().map(|config| &config.definitions.settings);
             let appender = Appender {
                 store: Arc::clone(&self.store),
                 rejects,
                 clock: Arc::clone(&self.clock),
-                rules: ClockRules {
-                    kind: self.kind,
-                    max_jump_ms: settings.and_then(|s| s.max_clock_jump_ms).map(millis),
-                },
-                appended,
+                rules: ClockRules { kind: self.kind, max_jump_ms },
+                appended: marks.appended,
                 event_now,
                 deriver: jobs.clone(),
                 shared: Arc::clone(&self.shared),
@@ -264,6 +262,7 @@ impl Engine {
             self.compactor = Some(Arc::clone(&compactor));
             self.thread("compactor", move || compactor.run())?;
             self.compacting = self.threads.pop();
+            self.start_reloader(&appends, &jobs)?;
             self.appends = Some(appends);
         }
         self.jobs = Some(jobs);
@@ -283,8 +282,28 @@ impl Engine {
             data,
             deriver: jobs.clone(),
             rejects,
-            working: Mutex::new(()),
         })
+    }
+
+    /// Last, so that it is the first to be waited for when the engine ends.
+    fn start_reloader(
+        &mut self,
+        appends: &Sender<Append>,
+        jobs: &Sender<Job>,
+    ) -> Result<(), EngineError> {
+        let Some(delivery) = &self.delivery else { return Ok(()) };
+        let requests = Arc::new(Requests::default());
+        let reloader = Reloader {
+            store: Arc::clone(&self.store),
+            shared: Arc::clone(&self.shared),
+            delivery: Arc::clone(delivery),
+            kind: self.kind,
+            appends: appends.clone(),
+            jobs: jobs.clone(),
+            requests: Arc::clone(&requests),
+        };
+        self.reloads = Some(requests);
+        self.thread("reloader", move || reloader.run())
     }
 
     /// An error if delivery has failed; the engine stops then (fail-stop).
@@ -333,16 +352,9 @@ impl Engine {
         self.answered(&answer)
     }
 
-    /// Waits for what a thread was asked for. One that has ended may leave the request in its queue, so
-    /// that nobody will ever answer or hang up.
+    /// Waits for what a thread was asked for.
     fn answered<T>(&self, answer: &Receiver<T>) -> Result<T, EngineError> {
-        loop {
-            match answer.recv_timeout(LOOK_AGAIN) {
-                Ok(answer) => return Ok(answer),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.stopped()),
-                Err(RecvTimeoutError::Timeout) => self.shared.check()?,
-            }
-        }
+        self.shared.answer(answer).ok_or_else(|| self.stopped())
     }
 
     fn append(&self, request: Append) -> Result<(), EngineError> {
@@ -365,6 +377,12 @@ impl Engine {
         }
         self.compactor = None;
         self.shared.request_stop();
+        if let Some(requests) = &self.reloads {
+            requests.close();
+        }
+        if let Some(delivery) = &self.delivery {
+            delivery.hasten();
+        }
         self.appends = None;
         // The appender holds a sender of jobs too; the deriver ends when both are gone.
         self.jobs = None;
@@ -420,17 +438,18 @@ fn apply_configuration(
 ) -> Result<(), EngineError> {
     let Some(config) = &options.config else { return Ok(()) };
     let Some(control) = open::change(&replayed.deriver, config) else { return Ok(()) };
-    replayed.appended = replayed.appended.max(options.clock.now());
+    let appended = replayed.marks.appended.max(options.clock.now());
+    replayed.marks.appended = appended;
     let bytes = control.to_bytes();
     let chunk = Chunk {
-        now_ms: replayed.appended.as_millis(),
+        now_ms: appended.as_millis(),
         mark: None,
         rejects: None,
         entries: vec![Entry { kind: EntryKind::Control, bytes: &bytes }],
     };
     let offset = store.log().append(&[chunk])?.as_u64();
     store.log().sync()?;
-    replayed.deriver.derive_control(&control, offset, replayed.appended)?;
+    replayed.deriver.derive_control(&control, offset, appended)?;
     replayed.deriver.settle()
 }
 
@@ -449,11 +468,4 @@ fn start_delivery(
         seed: now.unsigned_abs(),
     };
     Ok(Arc::new(Delivery::start(setup)?))
-}
-
-fn parse_rules(definitions: &crate::definitions::Definitions) -> ParseRules {
-    let uploads = definitions.audiences.iter().filter(|audience| {
-        matches!(audience.kind, crate::definitions::AudienceKind::Upload { .. })
-    });
-    ParseRules { upload_audiences: uploads.map(|audience| audience.id.as_str().into()).collect() }
 }

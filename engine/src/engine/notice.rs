@@ -33,6 +33,16 @@ pub enum Notice {
         /// The line, from 1.
         line: u64,
     },
+    /// Another configuration is in effect.
+    Reloaded {
+        /// What is otherwise than before, a line each; none if nothing is.
+        changes: Vec<String>,
+    },
+    /// Another configuration cannot be used; the one in effect stays.
+    ReloadRefused {
+        /// Why.
+        reason: String,
+    },
     /// An input holds old records, and the clock is the wall clock.
     OldInput {
         /// The input.

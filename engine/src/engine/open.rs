@@ -2,25 +2,24 @@
 //!
 //! A restart replays the whole log through the projection; exports that are stored already are not
 //! stored again. All definitions that the log has ever held are known before the replay starts, and
-//! those of the configuration too, so that rules added later find all history in place (`SPEC.md` §5).
+//! those of the configuration too, so that rules and merge policies that came later find all history in
+//! place (`SPEC.md` §5).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use forebay_storage::{Offset, Store, StoredChunk};
+use forebay_storage::Store;
 
 use super::control::Control;
 use super::deriver::Deriver;
-use super::playback::{Playback, Played, read_control};
+use super::playback::{Played, read_control};
+use super::replay::{Marks, Replay};
 use super::shared::Shared;
-use super::{Options, Progress};
-use crate::clock::{ClockKind, Timestamp};
+use super::{Mode, Options, Progress};
+use crate::clock::ClockKind;
 use crate::config::Config;
-use crate::definitions::{self, Definitions, MergePolicy};
+use crate::definitions::{self, Definitions};
 use crate::error::EngineError;
-use crate::input::Position;
 use crate::project::projection::Projection;
-use crate::record::RejectsMark;
 
 /// Name of the stored clock kind.
 const META_CLOCK: &str = "clock";
@@ -29,12 +28,8 @@ const META_CLOCK: &str = "clock";
 pub(super) struct Replayed {
     /// The projection at the end of the log.
     pub deriver: Deriver,
-    /// How far each input was accepted.
-    pub positions: BTreeMap<String, Position>,
-    /// How far `rejects.ndjson` goes.
-    pub rejects: RejectsMark,
-    /// The highest `now` stored.
-    pub appended: Timestamp,
+    /// What the log tells beside its entries.
+    pub marks: Marks,
     /// What `now` means in this directory.
     pub kind: ClockKind,
 }
@@ -51,33 +46,33 @@ pub(super) fn replay(
     store.log().sync()?;
     store.sync_state()?;
     let kind = clock_kind(store, options)?;
-    let history = history(store)?;
-    let configured = options.config.as_ref().map(|config| &config.definitions);
-    let mut projection = Projection::new(kind, policies(&history, configured)?);
-    for definitions in history.iter().chain(configured) {
-        projection.foresee(definitions)?;
+    let mut coming = history(store)?;
+    if let (Some(config), true) = (&options.config, options.mode != Mode::Inspect)
+        && coming.last() != Some(&config.definitions)
+    {
+        coming.push(config.definitions.clone());
     }
+    let projection = Projection::new(kind, coming)?;
     let mut deriver = Deriver::new(projection, Arc::clone(store), Arc::clone(shared));
     if let Some(config) = &options.config {
         deriver.budgets.configure(config);
     }
-    let mut replay = Replay {
-        replayed: Replayed {
-            deriver,
-            positions: BTreeMap::new(),
-            rejects: RejectsMark::START,
-            appended: Timestamp::EPOCH,
-            kind,
-        },
-        playback: Playback::default(),
-    };
     let total = store.log().next_offset().as_u64();
-    for chunk in store.log().read(Offset::START) {
-        let chunk = chunk?;
-        progress.replay(chunk.next().as_u64(), total);
-        replay.chunk(&chunk)?;
+    let mut replay = Replay::new(store, 0..total);
+    while let Some(entry) = replay.next() {
+        progress.replay(replay.marks().next, total);
+        match entry? {
+            Played::Records { batch, first_offset, appended } => {
+                let next_offset = first_offset + batch.len() as u64;
+                deriver.derive_records(&batch, first_offset, next_offset, appended)?;
+            }
+            Played::Control { control, offset, appended } => {
+                deriver.derive_control(&control, offset, appended)?;
+            }
+        }
     }
-    replay.finish()
+    deriver.settle()?;
+    Ok(Replayed { deriver, marks: replay.into_marks(), kind })
 }
 
 /// The change that the configuration makes, to be appended as a control entry.
@@ -86,56 +81,8 @@ pub(super) fn change(deriver: &Deriver, config: &Config) -> Option<Control> {
         .map(|change| Control::Definitions(Box::new(change)))
 }
 
-struct Replay {
-    replayed: Replayed,
-    playback: Playback,
-}
-
-impl Replay {
-    fn chunk(&mut self, chunk: &StoredChunk) -> Result<(), EngineError> {
-        let Replayed { deriver, positions, rejects, appended, .. } = &mut self.replayed;
-        *appended = (*appended).max(Timestamp::from_millis(chunk.now_ms));
-        self.playback.chunk(chunk, &mut |played| derive(deriver, &played))?;
-        if let Some(mark) = &chunk.mark {
-            let position = Position {
-                source: mark.source.clone(),
-                head_len: mark.head_len,
-                head_hash: mark.head_hash,
-                byte: mark.position,
-                line: mark.line,
-            };
-            positions.insert(mark.source.clone(), position);
-        }
-        if let Some(mark) = chunk.rejects {
-            *rejects = RejectsMark { generation: mark.generation, length: mark.length };
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Replayed, EngineError> {
-        let deriver = &mut self.replayed.deriver;
-        self.playback.flush(&mut |played| derive(deriver, &played))?;
-        self.replayed.deriver.settle()?;
-        Ok(self.replayed)
-    }
-}
-
-fn derive(deriver: &mut Deriver, played: &Played) -> Result<(), EngineError> {
-    match played {
-        Played::Records { batch, first_offset, appended } => {
-            let next_offset = first_offset + batch.len() as u64;
-            deriver.derive_records(batch, *first_offset, next_offset, *appended)?;
-            Ok(())
-        }
-        Played::Control { control, offset, appended } => {
-            deriver.derive_control(control, *offset, *appended)?;
-            Ok(())
-        }
-    }
-}
-
 /// Every state of the definitions that the log has held, in order.
-fn history(store: &Store) -> Result<Vec<Definitions>, EngineError> {
+pub(super) fn history(store: &Store) -> Result<Vec<Definitions>, EngineError> {
     let mut current = Definitions::default();
     let mut history = Vec::new();
     for (offset, bytes) in store.log().controls()? {
@@ -147,52 +94,12 @@ fn history(store: &Store) -> Result<Vec<Definitions>, EngineError> {
     Ok(history)
 }
 
-/// All merge policies that are, were or will be in effect, the default one first.
-fn policies(
-    history: &[Definitions],
-    configured: Option<&Definitions>,
-) -> Result<Vec<MergePolicy>, EngineError> {
-    let mut policies: Vec<MergePolicy> = Vec::new();
-    for policy in history.iter().chain(configured).flat_map(|d| &d.merge_policies) {
-        match policies.iter().find(|known| known.id == policy.id) {
-            None => policies.push(policy.clone()),
-            Some(known) if known == policy => {}
-            Some(_) => {
-                return Err(EngineError::Usage(format!(
-                    "merge policy {:?} differs from the one this data directory was written with; \
-                     changing a merge policy is not built yet: give the new one another id, or use \
-                     another data directory",
-                    policy.id
-                )));
-            }
-        }
-    }
-    if policies.is_empty() {
-        policies.push(MergePolicy::implicit());
-    }
-    if policies.iter().filter(|policy| policy.default).count() > 1 {
-        return Err(EngineError::Usage(
-            "another merge policy is the default than in this data directory; changing that is not \
-             built yet: use another data directory"
-                .to_owned(),
-        ));
-    }
-    policies.sort_by_key(|policy| !policy.default);
-    Ok(policies)
-}
-
 /// The clock of the directory, fixed at first use (`SPEC.md` §9).
 fn clock_kind(store: &Store, options: &Options) -> Result<ClockKind, EngineError> {
     let stored = store.meta().get(META_CLOCK)?;
     let configured = options.config.as_ref().map(|config| config.clock);
     match (stored.as_deref(), configured) {
-        (Some(stored), Some(kind)) if stored != kind.as_str().as_bytes() => {
-            Err(EngineError::Usage(format!(
-                "clock = {:?} is configured, but this data directory was first used with the other \
-                 clock, and a directory keeps its clock: set it back, or use another data directory",
-                kind.as_str()
-            )))
-        }
+        (Some(stored), Some(kind)) if stored != kind.as_str().as_bytes() => Err(other_clock(kind)),
         (Some(b"event"), _) => Ok(ClockKind::Event),
         (Some(_), _) => Ok(ClockKind::Wall),
         (None, kind) => {
@@ -204,4 +111,13 @@ fn clock_kind(store: &Store, options: &Options) -> Result<ClockKind, EngineError
             Ok(kind)
         }
     }
+}
+
+/// What is said where another clock than the directory's is configured.
+pub(super) fn other_clock(kind: ClockKind) -> EngineError {
+    EngineError::Usage(format!(
+        "clock = {:?} is configured, but this data directory was first used with the other clock, \
+         and a directory keeps its clock: set it back, or use another data directory",
+        kind.as_str()
+    ))
 }

@@ -51,15 +51,16 @@ pub(super) struct Playback {
 }
 
 impl Playback {
-    /// Plays the chunk that follows.
+    /// Plays the chunk that follows, of it what lies in `part`.
     pub(super) fn chunk(
         &mut self,
         chunk: &StoredChunk,
+        part: &Range<u64>,
         to: &mut Listener<'_>,
     ) -> Result<(), EngineError> {
         let appended = Timestamp::from_millis(chunk.now_ms);
-        for (offset, kind, bytes) in chunk.iter() {
-            let offset = offset.as_u64();
+        let entries = chunk.iter().map(|(offset, kind, bytes)| (offset.as_u64(), kind, bytes));
+        for (offset, kind, bytes) in entries.filter(|(offset, ..)| part.contains(offset)) {
             match kind {
                 EntryKind::Record => {
                     self.make_room(offset, appended, to)?;

@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::input::{
     Input, InputError, LastLine, LineBlock, LineReader, Pace, Position, Resumed, canonical_source,
 };
-use crate::record::{AHEAD_MAX_MS, ParsedBlock, RecordRef, parse_lines};
+use crate::record::{AHEAD_MAX_MS, ParseRules, ParsedBlock, RecordRef, parse_lines};
 use crate::views::{IngestSummary, RecordCounts};
 
 /// Records older than this under the wall clock are history, most likely: a day and a half.
@@ -151,7 +151,8 @@ impl Feed<'_> {
     /// Parses a block and sends it on; whether reading should go on.
     fn take(&mut self, block: LineBlock, position: Option<Position>) -> Result<bool, EngineError> {
         self.engine.shared.check()?;
-        let parsed = parse_lines(block, &self.engine.parse_rules);
+        let rules = self.engine.shared.parse_rules();
+        let parsed = parse_lines(block, &rules);
         if self.is_first
             && let Some(first) = parsed.batch.iter().find_map(RecordRef::timestamp)
         {
@@ -161,19 +162,21 @@ impl Feed<'_> {
         if let Some(position) = &position {
             self.engine.positions().insert(position.source.clone(), position.clone());
         }
-        self.send(parsed, position)
+        self.send(parsed, rules, position)
     }
 
-    /// Sends on what is parsed; whether reading should go on.
+    /// Sends on what was parsed by `rules`; whether reading should go on.
     pub(super) fn send(
         &mut self,
         parsed: ParsedBlock,
+        rules: Arc<ParseRules>,
         position: Option<Position>,
     ) -> Result<bool, EngineError> {
         self.records += parsed.batch.len() as u64;
         self.tally.open();
         let block = Block {
             parsed,
+            rules,
             position,
             source: Arc::clone(&self.source),
             tally: Arc::clone(&self.tally),

@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::notice::Notice;
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::error::EngineError;
+use crate::record::ParseRules;
 
 /// Longest wait before a flag is looked at again although nobody signalled.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -30,6 +32,9 @@ pub(super) struct Shared {
     /// Dataflows with a backfill lane that is not taken to its end.
     open_lanes: Mutex<BTreeSet<String>>,
     deletes: Mutex<PendingDeletes>,
+    log_turn: Mutex<()>,
+    configuration: Mutex<Option<Arc<Config>>>,
+    parse_rules: Mutex<Arc<ParseRules>>,
 }
 
 impl Default for Shared {
@@ -45,6 +50,9 @@ impl Default for Shared {
             deletes: Mutex::default(),
             bell: bounded(1),
             open_lanes: Mutex::default(),
+            log_turn: Mutex::default(),
+            configuration: Mutex::default(),
+            parse_rules: Mutex::default(),
         }
     }
 }
@@ -127,6 +135,19 @@ impl Shared {
         Ok(!self.is_stopping())
     }
 
+    /// Waits for what a thread was asked for; `None` if it has ended. A thread that failed may leave
+    /// the request in its queue, so that nobody will ever answer or hang up.
+    pub(super) fn answer<T>(&self, answer: &Receiver<T>) -> Option<T> {
+        loop {
+            match answer.recv_timeout(LOOK_AGAIN) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.check().is_err() => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
     /// Keeps something to tell a person.
     pub(super) fn notice(&self, notice: Notice) {
         self.notices.lock().expect("no thread panics with this lock").push(notice);
@@ -135,6 +156,33 @@ impl Shared {
     /// The notices since the last call.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut self.notices.lock().expect("no thread panics with this lock"))
+    }
+
+    /// Held by whoever removes records from the log, or reads all of it beside the deriver: a reader
+    /// that saw the first half before and the second half after would miss the deletes.
+    pub(super) fn log_turn(&self) -> MutexGuard<'_, ()> {
+        self.log_turn.lock().expect("a panic of its holder stops the engine")
+    }
+
+    /// The configuration in effect; `None` where those definitions hold that the log has.
+    pub(super) fn configuration(&self) -> Option<Arc<Config>> {
+        self.configuration.lock().expect("no thread panics with this lock").clone()
+    }
+
+    /// From here on `config` is in effect.
+    pub(super) fn set_configuration(&self, config: Config) {
+        let new = Some(Arc::new(config));
+        *self.configuration.lock().expect("no thread panics with this lock") = new;
+    }
+
+    /// What lines are checked against.
+    pub(super) fn parse_rules(&self) -> Arc<ParseRules> {
+        Arc::clone(&self.parse_rules.lock().expect("no thread panics with this lock"))
+    }
+
+    /// From here on lines are checked against `rules`.
+    pub(super) fn set_parse_rules(&self, rules: ParseRules) {
+        *self.parse_rules.lock().expect("no thread panics with this lock") = Arc::new(rules);
     }
 
     /// Tells that everything below `derived_next` is derived, and when the next boundary is.

@@ -139,6 +139,11 @@ impl QuerySet {
         self.queries.is_empty()
     }
 
+    /// Whether all queries of `other` are in this set too.
+    pub fn has_all_of(&self, other: &Self) -> bool {
+        other.by_key.keys().all(|key| self.by_key.contains_key(key))
+    }
+
     /// The query called `id`.
     pub fn get(&self, id: QueryId) -> &EventQuery {
         &self.queries[id.as_usize()]

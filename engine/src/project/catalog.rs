@@ -1,13 +1,13 @@
 //! The definitions in effect, and since when (`SPEC.md` §5, §7).
 //!
 //! Control entries of the log change definitions; nothing else does. The catalog keeps what payloads
-//! tell about them (when an audience was created or mapped, in wall time) and gives each audience a
-//! number that it keeps for good.
+//! tell about them (when an audience was created or mapped, in wall time) and gives each audience and
+//! each merge policy a number that it keeps for good: the order in which the log first names them.
 
 use std::collections::BTreeMap;
 
 use crate::clock::Timestamp;
-use crate::definitions::{Audience, AudienceKind, Dataflow, Definitions};
+use crate::definitions::{Audience, AudienceKind, Dataflow, Definitions, MergePolicy};
 use crate::profile::membership::AudienceNo;
 
 /// When something was created and last changed: wall time of the control entries.
@@ -19,13 +19,27 @@ pub struct Times {
     pub updated: Timestamp,
 }
 
+/// An audience whose members are other profiles from here on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Which audience.
+    pub audience: AudienceNo,
+    /// The policy that made its profiles so far.
+    pub from: MergePolicy,
+    /// The policy that makes them from here on: another one, or the same in another way.
+    pub to: MergePolicy,
+}
+
 /// What a change of the definitions means for profiles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Audiences that are new; their flips cause no export (`SPEC.md` §5).
     pub added: Vec<AudienceNo>,
-    /// Audiences whose rule, or what it depends on outside the profile, changed.
+    /// Audiences whose rule, or what it depends on outside the profile, changed; those that moved
+    /// are among them.
     pub changed: Vec<AudienceNo>,
+    /// Audiences of another merge policy, or of one that makes profiles in another way.
+    pub moved: Vec<Moved>,
     /// Audiences that are gone.
     pub removed: Vec<AudienceNo>,
     /// Dataflows with audiences that they did not map before.
@@ -38,6 +52,7 @@ pub struct Catalog {
     definitions: Definitions,
     ids: Vec<String>,
     numbers: BTreeMap<String, AudienceNo>,
+    policies: Vec<String>,
     audiences: BTreeMap<String, Times>,
     mappings: BTreeMap<(String, String), Times>,
 }
@@ -68,6 +83,12 @@ impl Catalog {
         self.ids.is_empty()
     }
 
+    /// The number of a merge policy that is, or once was, defined.
+    pub fn policy_number(&self, policy: &str) -> Option<u32> {
+        let at = self.policies.iter().position(|known| known == policy)?;
+        Some(u32::try_from(at).expect("fewer than 2^32 merge policies"))
+    }
+
     /// Since when an audience is defined.
     pub fn audience_times(&self, audience: &str) -> Option<Times> {
         self.audiences.get(audience).copied()
@@ -82,6 +103,7 @@ impl Catalog {
     pub fn apply(&mut self, new: &Definitions, at: Timestamp) -> Difference {
         let mut difference = Difference::default();
         let old = std::mem::replace(&mut self.definitions, new.clone());
+        self.number_policies(new);
         self.apply_audiences(&old, new, at, &mut difference);
         self.apply_mappings(&old, new, at, &mut difference);
         difference
@@ -94,7 +116,7 @@ impl Catalog {
         at: Timestamp,
         difference: &mut Difference,
     ) {
-        let zone_changed = old.settings.time_zone != new.settings.time_zone;
+        let review = Review::of(old, new);
         for audience in &new.audiences {
             let number = self.number_of(&audience.id);
             match old.audiences.iter().find(|before| before.id == audience.id) {
@@ -106,10 +128,13 @@ impl Catalog {
                     if rule_or_name(before) != rule_or_name(audience) {
                         self.audience_mut(&audience.id).updated = at;
                     }
-                    // Without knowing which rules read a calendar, all are looked at again: it is
-                    // one evaluation a profile, and what does not change does not export.
-                    let is_rule = matches!(audience.kind, AudienceKind::Rule { .. });
-                    if before.kind != audience.kind || (zone_changed && is_rule) {
+                    let (from, to) = (old.policy_of(before), new.policy_of(audience));
+                    let is_moved = !from.makes_same_profiles(to);
+                    if is_moved {
+                        let (from, to) = (from.clone(), to.clone());
+                        difference.moved.push(Moved { audience: number, from, to });
+                    }
+                    if is_moved || before.kind != audience.kind || review.concerns(audience) {
                         difference.changed.push(number);
                     }
                 }
@@ -155,6 +180,16 @@ impl Catalog {
         }
     }
 
+    /// Numbers policies that are new, the default one first, then by id.
+    fn number_policies(&mut self, new: &Definitions) {
+        let others = new.merge_policies.iter().filter(|policy| !policy.default);
+        for policy in new.default_merge_policy().into_iter().chain(others) {
+            if !self.policies.contains(&policy.id) {
+                self.policies.push(policy.id.clone());
+            }
+        }
+    }
+
     fn number_of(&mut self, id: &str) -> AudienceNo {
         if let Some(number) = self.numbers.get(id) {
             return *number;
@@ -168,6 +203,38 @@ impl Catalog {
     fn audience_mut(&mut self, id: &str) -> &mut Times {
         self.audiences.get_mut(id).expect("a defined audience has times")
     }
+}
+
+/// Which audiences are looked at again although they stayed as they were. Looking is one evaluation
+/// a profile, and what does not change does not export, so this need not be exact.
+#[derive(Clone, Copy)]
+struct Review {
+    all: bool,
+    rules: bool,
+}
+
+impl Review {
+    fn of(old: &Definitions, new: &Definitions) -> Self {
+        let (before, after) = (&old.settings, &new.settings);
+        let kind_changed = new.audiences.iter().any(|audience| {
+            let before = old.audience(&audience.id).map(|before| &before.kind);
+            before.is_some_and(|kind| is_rule(kind) != is_rule(&audience.kind))
+        });
+        Self {
+            // An exited membership may have to be forgotten earlier than was planned.
+            all: before.exited_retention_ms != after.exited_retention_ms,
+            // Some rules read a calendar; some name an audience by the group that its kind stands in.
+            rules: before.time_zone != after.time_zone || kind_changed,
+        }
+    }
+
+    fn concerns(self, audience: &Audience) -> bool {
+        self.all || (self.rules && is_rule(&audience.kind))
+    }
+}
+
+fn is_rule(kind: &AudienceKind) -> bool {
+    matches!(kind, AudienceKind::Rule { .. })
 }
 
 /// What `updatedAt` follows: rule and name (`SPEC.md` §7).

@@ -16,19 +16,10 @@
 //! comes later with its identities; events remembered under the old number are nobody's, and are
 //! forgotten with the window.
 
-use super::route::RoutedStep;
+use super::route::{RoutedStep, RoutedView};
 use crate::identity::ProfileId;
-use crate::identity::graph::Graph;
 use crate::identity::table::{IdentityId, IdentityTable};
 use crate::record::RecordRef;
-
-/// The graphs of all views, and which of their policies are in effect.
-pub struct Graphs<'a, 'g> {
-    /// By view.
-    pub graphs: &'a mut [&'g mut Graph],
-    /// By view.
-    pub in_effect: &'a [bool],
-}
 
 /// What one delete record removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +57,7 @@ impl Erasure {
 pub fn erase(
     record: RecordRef<'_>,
     place: u32,
-    views: &mut Graphs<'_, '_>,
+    views: &mut [RoutedView<'_>],
     identities: &mut IdentityTable,
 ) -> Erasure {
     let mut erasure = Erasure { record: place, ..Erasure::default() };
@@ -76,14 +67,15 @@ pub fn erase(
         .filter_map(|named| identities.find(named.namespace, &named.id))
         .collect();
     while let Some(identity) = named.pop() {
-        for (view, graph) in views.graphs.iter_mut().enumerate() {
-            let Some(profile) = graph.owner(identity) else { continue };
-            let removed = graph.remove(profile).expect("an owner is a profile");
-            if views.in_effect[view] {
+        for (at, view) in views.iter_mut().enumerate() {
+            let Some(profile) = view.graph.owner(identity) else { continue };
+            let removed = view.graph.remove(profile).expect("an owner is a profile");
+            if view.is_in_effect {
                 named.extend_from_slice(&removed.identities);
                 erasure.identities.extend_from_slice(&removed.identities);
             }
-            erasure.profiles.push(ErasedProfile { view, profile, absorbed: removed.absorbed });
+            let absorbed = removed.absorbed;
+            erasure.profiles.push(ErasedProfile { view: at, profile, absorbed });
         }
     }
     erasure.profiles.sort_unstable_by_key(|erased| (erased.view, erased.profile));
@@ -101,6 +93,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::definitions::IdentityGraph;
     use crate::identity::dedupe::Dedupe;
+    use crate::identity::graph::Graph;
     use crate::profile::path::PathTable;
     use crate::record::RecordBatch;
 
@@ -130,13 +123,18 @@ mod tests {
         fn route(&mut self, records: &[&str]) -> Vec<String> {
             let batch = batch(records);
             let [pdg, none] = &mut self.graphs;
+            let [is_first, is_second] = self.in_effect;
+            let dedupe = Some(&mut self.dedupe);
             let mut router = Router {
                 identities: &mut self.identities,
                 paths: &mut self.paths,
-                dedupe: &mut self.dedupe,
                 catalog: &Catalog::default(),
-                graphs: vec![pdg, none],
-                in_effect: self.in_effect.to_vec(),
+                views: vec![
+                    RoutedView { graph: pdg, dedupe, is_in_effect: is_first },
+                    RoutedView { graph: none, dedupe: None, is_in_effect: is_second },
+                ],
+                default: 0,
+                remember_ms: 0,
             };
             let time = BatchTime::Highest(Timestamp::EPOCH);
             let (found, steps) = router.route(&batch, self.next, time);

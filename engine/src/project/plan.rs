@@ -92,6 +92,11 @@ pub struct Compiler<'a> {
 }
 
 impl ViewPlan {
+    /// The plan of a policy that is not in effect: its profiles take everything in and show nothing.
+    pub fn idle(policy: &MergePolicy) -> Self {
+        Self { datasets: datasets(policy), ..Self::default() }
+    }
+
     /// Compiles what concerns `policy`.
     ///
     /// # Errors
@@ -99,7 +104,7 @@ impl ViewPlan {
     /// A rule that does not compile; definitions that were checked have none.
     pub fn compile(policy: &MergePolicy, compiler: &mut Compiler<'_>) -> Result<Self, PqlError> {
         let definitions = compiler.catalog.definitions().clone();
-        let mut plan = Self { datasets: datasets(policy), ..Self::default() };
+        let mut plan = Self::idle(policy);
         let mut rules = Vec::new();
         for audience in definitions.audiences.iter().filter(|a| a.merge_policy == policy.id) {
             rules.push((audience, compiler.compile(audience)?));
@@ -270,6 +275,12 @@ impl ViewPlan {
 }
 
 impl Compiler<'_> {
+    /// Compiles every rule of the definitions, to know the event queries that they ask.
+    pub fn compile_all(&mut self) -> Result<(), PqlError> {
+        let definitions = self.catalog.definitions().clone();
+        definitions.audiences.iter().try_for_each(|audience| self.compile(audience).map(drop))
+    }
+
     /// Compiles an audience's rule; `None` for an upload.
     fn compile(&mut self, audience: &Audience) -> Result<Option<Rule>, PqlError> {
         let AudienceKind::Rule { pql } = &audience.kind else { return Ok(None) };

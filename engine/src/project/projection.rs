@@ -1,22 +1,21 @@
 //! The projection as a whole: what the entries of the log, one after another, make of the profiles.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod transition;
 
-use super::catalog::{Catalog, Difference};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::catalog::Catalog;
 use super::context::SharedContext;
 use super::erase::Erasure;
 use super::imports::Imports;
-use super::plan::{AudienceRank, Compiler, ViewPlan};
 use super::route::{BatchTime, Routed, RoutedStep, Router};
 use super::shard::{BatchContext, EndedImport, PlacedExport};
-use super::step::at_birth;
 use super::view::View;
-use crate::backfill::Lane;
+use crate::backfill::{Lane, Purpose};
 use crate::clock::{ClockKind, Timestamp, millis};
 use crate::definitions::{Definitions, MergePolicy};
 use crate::detect::Causes;
 use crate::identity::ProfileId;
-use crate::identity::dedupe::Dedupe;
 use crate::identity::table::IdentityTable;
 use crate::pql::{PqlError, QuerySet};
 use crate::profile::path::PathTable;
@@ -29,7 +28,7 @@ pub struct DerivedExport {
     pub dataflow: String,
     /// The profile.
     pub profile: ProfileId,
-    /// Place of the merge policy among the views.
+    /// The merge policy's number: the log's policies in order of their first appearance.
     pub policy: u32,
     /// Why.
     pub causes: Causes,
@@ -46,11 +45,14 @@ pub struct Asked<'a> {
     pub dataflow: &'a str,
     /// The profile.
     pub profile: ProfileId,
-    /// Place of the merge policy among the views.
+    /// The number of the merge policy.
     pub policy: u32,
     /// Why.
     pub causes: Causes,
 }
+
+/// Tells how far the backfill lane of that id was taken before.
+pub type MarkOf<'a> = &'a dyn Fn(&str) -> Option<u64>;
 
 /// What an entry, or a batch of them, led to.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +74,7 @@ pub struct Outcome {
 pub struct Erased {
     /// Offset of the delete record.
     pub offset: u64,
-    /// Place of the merge policy among the views.
+    /// The number of the merge policy.
     pub policy: u32,
     /// The number.
     pub profile: ProfileId,
@@ -93,44 +95,42 @@ pub struct Projection {
     now: Timestamp,
     appended: Timestamp,
     known: Known,
-    dedupe: Dedupe,
-    /// The default policy's view first.
+    /// Of every policy that is or will be in effect.
     views: Vec<View>,
     lanes: Vec<Lane>,
     imports: Imports,
+    /// Definitions that are known to take effect, in order.
+    coming: VecDeque<Definitions>,
+    /// How long events are remembered, in milliseconds.
+    remember_ms: i64,
 }
 
 impl Projection {
-    /// Nothing yet. `policies` are all merge policies that the log or the configuration will bring
-    /// into effect, the default one first: a policy sees all history, so its view is folded from the
-    /// start.
-    pub fn new(kind: ClockKind, policies: Vec<MergePolicy>) -> Self {
-        Self {
+    /// Nothing yet. `coming` are all definitions that the log or the configuration will bring into
+    /// effect, in order: rules and merge policies see all history, so what they need is folded from
+    /// the start.
+    pub fn new(kind: ClockKind, coming: Vec<Definitions>) -> Result<Self, PqlError> {
+        let mut projection = Self {
             kind,
             now: Timestamp::EPOCH,
             appended: Timestamp::EPOCH,
             known: Known::default(),
-            dedupe: Dedupe::default(),
-            views: policies.into_iter().map(View::new).collect(),
+            views: Vec::new(),
             lanes: Vec::new(),
             imports: Imports::default(),
+            coming: VecDeque::new(),
+            remember_ms: 0,
+        };
+        for definitions in &coming {
+            projection.foresee(definitions)?;
         }
-    }
-
-    /// Makes the event queries of `definitions` known before they take effect, so that their rules
-    /// see all history when they do.
-    pub fn foresee(&mut self, definitions: &Definitions) -> Result<(), PqlError> {
-        let mut catalog = Catalog::default();
-        catalog.apply(definitions, Timestamp::EPOCH);
-        for view in &self.views {
-            let mut compiler = Compiler {
-                catalog: &catalog,
-                queries: &mut self.known.queries,
-                paths: &mut self.known.paths,
-            };
-            ViewPlan::compile(&view.policy, &mut compiler)?;
+        if projection.views.is_empty() {
+            projection.views.push(View::new(MergePolicy::implicit()));
         }
-        Ok(())
+        projection.views[0].dedupe.get_or_insert_default();
+        projection.coming = coming.into();
+        projection.remember();
+        Ok(projection)
     }
 
     /// Applies records appended at wall time `appended`, the first at `first_offset`.
@@ -153,7 +153,8 @@ impl Projection {
             let (mut shards, plan) = view.split();
             let context =
                 BatchContext { fold: fold.with(plan), batch, routed: &routed, first_offset };
-            placed.extend(with_view(index, View::fold(&mut shards, steps, &context)));
+            let exports = View::fold(&mut shards, steps, &context);
+            placed.extend(self.with_policy(index, exports));
         }
         // Only now is everything rendered that may still name them.
         for identity in routed.erasures.iter().flat_map(|erasure| &erasure.identities) {
@@ -162,7 +163,7 @@ impl Projection {
         Outcome {
             exports: self.derived(placed, first_offset),
             duplicates: routed.duplicates,
-            erased: erased(&routed.erasures, first_offset),
+            erased: self.erased(&routed.erasures, first_offset),
             exited: None,
         }
     }
@@ -176,27 +177,10 @@ impl Projection {
             let (view, fold) = self.view_and_context(index);
             let (mut shards, plan) = view.split();
             let fold = fold.with(plan);
-            placed.extend(with_view(index, shards.each(|shard| shard.fire_until(now, &fold))));
+            let exports = shards.each(|shard| shard.fire_until(now, &fold));
+            placed.extend(self.with_policy(index, exports));
         }
         Outcome { exports: self.derived(placed, offset), ..Outcome::default() }
-    }
-
-    /// Puts `definitions` in effect: the control entry at `offset`, appended at wall time `appended`.
-    /// What is overdue fires first, under the old definitions. `mark_of` tells how far a lane was
-    /// taken before.
-    pub fn apply_definitions(
-        &mut self,
-        definitions: &Definitions,
-        offset: u64,
-        appended: Timestamp,
-        mark_of: &dyn Fn(&str) -> Option<u64>,
-    ) -> Result<Outcome, PqlError> {
-        let mut outcome = self.apply_control(offset, appended);
-        let difference = self.known.catalog.apply(definitions, appended);
-        self.compile()?;
-        outcome.exports.extend(self.reevaluate(&difference, offset));
-        self.open_lanes(&difference, offset, mark_of);
-        Ok(outcome)
     }
 
     /// Begins an import of `audience`: the control entry at `offset`. One that is open is forgotten.
@@ -229,8 +213,9 @@ impl Projection {
             let (mut shards, plan) = view.split();
             let fold = fold.with(plan);
             let exports = shards.each(|shard| shard.end_import(&import, now, &fold));
-            placed.extend(with_view(index, exports));
-            exited += before - view.counts(number).realized;
+            let after = self.views[index].counts(number).realized;
+            placed.extend(self.with_policy(index, exports));
+            exited += before - after;
         }
         outcome.exports.extend(self.derived(placed, offset));
         outcome.exited = Some(exited);
@@ -247,10 +232,11 @@ impl Projection {
     ) -> Taken {
         let mut taken = Taken::default();
         let mut lanes = std::mem::take(&mut self.lanes);
-        for lane in lanes.iter_mut().filter(|lane| may_take(&lane.dataflow)) {
+        for lane in lanes.iter_mut().filter(|lane| may_take(&lane.purpose.dataflow)) {
             let before = lane.remaining();
+            let view = self.view(Some(&lane.purpose.policy)).expect("policies of lanes hold");
             while taken.exports.len() < limit {
-                let Some(profile) = lane.take(&self.views[lane.view].graph) else { break };
+                let Some(profile) = lane.take(&view.graph) else { break };
                 if let Some(export) = self.backfilled(lane, profile, offset) {
                     taken.exports.push(export);
                 }
@@ -271,7 +257,7 @@ impl Projection {
 
     /// The dataflows with an open lane.
     pub fn lane_dataflows(&self) -> BTreeSet<String> {
-        self.lanes.iter().map(|lane| lane.dataflow.clone()).collect()
+        self.lanes.iter().map(|lane| lane.purpose.dataflow.clone()).collect()
     }
 
     /// The next boundary of any profile; [`Timestamp::MAX`] if there is none.
@@ -309,17 +295,20 @@ impl Projection {
         &self.known.paths
     }
 
-    /// The view of a merge policy; of the default one without a name.
+    /// The view of a merge policy in effect; of the default one without a name.
     pub fn view(&self, policy: Option<&str>) -> Option<&View> {
         match policy {
-            None => self.views.first(),
-            Some(id) => self.views.iter().find(|view| view.policy.id == id),
+            None => self.views.get(self.default_view()),
+            Some(id) => {
+                self.views.iter().find(|view| view.number.is_some() && view.policy.id == id)
+            }
         }
     }
 
-    /// All views, the default policy's first.
-    pub fn views(&self) -> &[View] {
-        &self.views
+    /// Place of the default policy's view; before any definitions, of the one to come.
+    fn default_view(&self) -> usize {
+        let is_default = |view: &View| view.number.is_some() && view.policy.default;
+        self.views.iter().position(is_default).unwrap_or(0)
     }
 
     /// Moves the clock to that of a control entry, and fires every boundary passed.
@@ -338,90 +327,16 @@ impl Projection {
         first_offset: u64,
         time: BatchTime,
     ) -> (Routed, Vec<Vec<RoutedStep>>) {
-        let policies = &self.known.catalog.definitions().merge_policies;
-        let is_in_effect = |view: &View| policies.iter().any(|policy| policy.id == view.policy.id);
-        let in_effect = self.views.iter().map(is_in_effect).collect();
+        let default = self.default_view();
         let mut router = Router {
             identities: &mut self.known.identities,
             paths: &mut self.known.paths,
-            dedupe: &mut self.dedupe,
             catalog: &self.known.catalog,
-            graphs: self.views.iter_mut().map(|view| &mut view.graph).collect(),
-            in_effect,
+            views: self.views.iter_mut().map(View::routed).collect(),
+            default,
+            remember_ms: self.remember_ms,
         };
         router.route(batch, first_offset, time)
-    }
-
-    fn compile(&mut self) -> Result<(), PqlError> {
-        for index in 0..self.views.len() {
-            let mut compiler = Compiler {
-                catalog: &self.known.catalog,
-                queries: &mut self.known.queries,
-                paths: &mut self.known.paths,
-            };
-            let mut plan = ViewPlan::compile(&self.views[index].policy, &mut compiler)?;
-            plan.at_birth = at_birth(&self.known.context().with(&plan), self.now);
-            self.views[index].plan = plan;
-        }
-        Ok(())
-    }
-
-    /// Evaluates the audiences that were added or changed, for every profile, in one step each.
-    fn reevaluate(&mut self, difference: &Difference, offset: u64) -> Vec<DerivedExport> {
-        let now = self.now;
-        let mut placed = Vec::new();
-        for index in 0..self.views.len() {
-            let (view, fold) = self.view_and_context(index);
-            let (mut shards, plan) = view.split();
-            let fold = fold.with(plan);
-            let ranks: Vec<AudienceRank> = difference
-                .added
-                .iter()
-                .chain(&difference.changed)
-                .filter_map(|audience| plan.rank(*audience))
-                .collect();
-            let exports = shards.each(|shard| {
-                if !difference.removed.is_empty() {
-                    shard.remove_audiences(&difference.removed);
-                }
-                if ranks.is_empty() {
-                    return Vec::new();
-                }
-                shard.reevaluate(&ranks, &difference.added, now, &fold)
-            });
-            placed.extend(with_view(index, exports));
-        }
-        self.derived(placed, offset)
-    }
-
-    fn open_lanes(
-        &mut self,
-        difference: &Difference,
-        offset: u64,
-        mark_of: &dyn Fn(&str) -> Option<u64>,
-    ) {
-        let definitions = self.known.catalog.definitions();
-        self.lanes.retain(|lane| definitions.dataflows.iter().any(|d| d.id == lane.dataflow));
-        for (dataflow, audiences) in &difference.mapped {
-            for (index, view) in self.views.iter().enumerate() {
-                if !audiences.iter().any(|audience| view.plan.rank(*audience).is_some()) {
-                    continue;
-                }
-                let is_member = |id: &ProfileId| {
-                    view.profile(*id).is_some_and(|profile| {
-                        audiences.iter().any(|a| profile.memberships.get(*a).is_realized())
-                    })
-                };
-                let members = view.ids().into_iter().filter(is_member).collect();
-                let mut lane = Lane::new(dataflow, &view.policy.id, offset, members, index);
-                if let Some(through) = mark_of(&lane.id) {
-                    lane.skip_through(through);
-                }
-                if lane.remaining() > 0 {
-                    self.lanes.push(lane);
-                }
-            }
-        }
     }
 
     /// An export of a profile as it is now, at `offset`: of the one that absorbed it, if one did.
@@ -430,7 +345,7 @@ impl Projection {
     pub fn export_now(&self, asked: &Asked<'_>, offset: u64) -> Option<DerivedExport> {
         let definitions = self.known.catalog.definitions();
         let dataflow = definitions.dataflows.iter().position(|d| d.id == asked.dataflow)?;
-        let view = self.views.get(asked.policy as usize)?;
+        let view = self.views.iter().find(|view| view.number == Some(asked.policy))?;
         let profile = view.graph.current(asked.profile);
         let payload = view.render(profile, dataflow, &self.known.context().with(&view.plan))?;
         Some(DerivedExport {
@@ -444,35 +359,55 @@ impl Projection {
     }
 
     fn backfilled(&self, lane: &Lane, profile: ProfileId, offset: u64) -> Option<DerivedExport> {
+        let Purpose { dataflow, policy, .. } = &lane.purpose;
+        let policy = self.known.catalog.policy_number(policy)?;
         let causes = Causes::BACKFILL;
-        let (dataflow, policy) = (lane.dataflow.as_str(), policy_number(lane.view));
         self.export_now(&Asked { dataflow, profile, policy, causes }, offset)
     }
 
     /// Orders exports, gives them their offsets, and takes their profiles out of the lanes.
-    fn derived(&mut self, mut placed: Vec<ViewExport>, first_offset: u64) -> Vec<DerivedExport> {
-        placed.sort_by_key(|(view, placed)| (placed.place, placed.export.dataflow, *view));
+    fn derived(&mut self, mut placed: Vec<PolicyExport>, first_offset: u64) -> Vec<DerivedExport> {
+        placed.sort_by_key(|(policy, placed)| (placed.place, placed.export.dataflow, *policy));
         let dataflows = &self.known.catalog.definitions().dataflows;
         let derived: Vec<DerivedExport> = placed
             .into_iter()
-            .map(|(view, placed)| DerivedExport {
+            .map(|(policy, placed)| DerivedExport {
                 dataflow: dataflows[placed.export.dataflow].id.clone(),
                 profile: placed.place.profile,
-                policy: policy_number(view),
+                policy,
                 causes: placed.export.causes,
                 offset: first_offset + u64::from(placed.place.record),
                 payload: placed.export.payload,
             })
             .collect();
         for lane in &mut self.lanes {
-            let view = policy_number(lane.view);
-            for export in &derived {
-                if export.policy == view && export.dataflow == lane.dataflow {
-                    lane.serve(export.profile);
-                }
-            }
+            serve(lane, &derived, &self.known.catalog);
         }
         derived
+    }
+
+    /// Under a policy that is not in effect nobody has exports.
+    fn erased(&self, erasures: &[Erasure], first_offset: u64) -> Vec<Erased> {
+        let mut all = Vec::new();
+        for erasure in erasures {
+            let offset = first_offset + u64::from(erasure.record);
+            for gone in &erasure.profiles {
+                let Some(policy) = self.views[gone.view].number else { continue };
+                let numbers = std::iter::once(&gone.profile).chain(&gone.absorbed);
+                all.extend(numbers.map(|profile| Erased { offset, policy, profile: *profile }));
+            }
+        }
+        all
+    }
+
+    /// The exports of one view with its policy's number; a policy not in effect has none.
+    fn with_policy(
+        &self,
+        view: usize,
+        exports: Vec<PlacedExport>,
+    ) -> impl Iterator<Item = PolicyExport> + use<> {
+        let policy = self.views[view].number;
+        exports.into_iter().filter_map(move |export| Some((policy?, export)))
     }
 
     fn view_and_context(&mut self, index: usize) -> (&mut View, SharedContext<'_>) {
@@ -514,25 +449,15 @@ pub fn audience_counts(projection: &Projection) -> BTreeMap<String, crate::views
     counts
 }
 
-fn erased(erasures: &[Erasure], first_offset: u64) -> Vec<Erased> {
-    let mut all = Vec::new();
-    for erasure in erasures {
-        let offset = first_offset + u64::from(erasure.record);
-        for gone in &erasure.profiles {
-            let numbers = std::iter::once(&gone.profile).chain(&gone.absorbed);
-            let policy = policy_number(gone.view);
-            all.extend(numbers.map(|profile| Erased { offset, policy, profile: *profile }));
+/// An export with the number of its merge policy.
+type PolicyExport = (u32, PlacedExport);
+
+/// Takes the profiles of these exports out of a lane.
+fn serve(lane: &mut Lane, exports: &[DerivedExport], catalog: &Catalog) {
+    let Some(policy) = catalog.policy_number(&lane.purpose.policy) else { return };
+    for export in exports {
+        if export.policy == policy && export.dataflow == lane.purpose.dataflow {
+            lane.serve(export.profile);
         }
     }
-    all
-}
-
-type ViewExport = (usize, PlacedExport);
-
-fn with_view(view: usize, exports: Vec<PlacedExport>) -> impl Iterator<Item = ViewExport> {
-    exports.into_iter().map(move |export| (view, export))
-}
-
-fn policy_number(view: usize) -> u32 {
-    u32::try_from(view).expect("fewer than 2^32 merge policies")
 }

@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 
 use super::catalog::Catalog;
-use super::erase::{self, Erasure, Graphs};
+use super::erase::{self, Erasure};
 use crate::clock::{Timestamp, millis};
 use crate::identity::ProfileId;
 use crate::identity::dedupe::Dedupe;
@@ -88,14 +88,24 @@ pub struct Router<'a> {
     pub identities: &'a mut IdentityTable,
     /// All attribute paths.
     pub paths: &'a mut PathTable,
-    /// Events seen before.
-    pub dedupe: &'a mut Dedupe,
     /// For the numbers of upload audiences.
     pub catalog: &'a Catalog,
-    /// One graph a view; the first is the default policy's.
-    pub graphs: Vec<&'a mut Graph>,
-    /// Whether the policy of each view is in effect.
-    pub in_effect: Vec<bool>,
+    /// All views.
+    pub views: Vec<RoutedView<'a>>,
+    /// Place of the default policy's view among them.
+    pub default: usize,
+    /// How long events are remembered, in milliseconds: at least the window in effect.
+    pub remember_ms: i64,
+}
+
+/// The part of a view that the pass changes.
+pub struct RoutedView<'a> {
+    /// Which identities form which profile.
+    pub graph: &'a mut Graph,
+    /// Events seen before, where its policy is the default one now or will be.
+    pub dedupe: Option<&'a mut Dedupe>,
+    /// Whether its policy is in effect.
+    pub is_in_effect: bool,
 }
 
 impl Routed {
@@ -128,7 +138,7 @@ impl Routed {
 }
 
 impl Router<'_> {
-    /// Routes all records; the steps come by view, in the order of the graphs.
+    /// Routes all records; the steps come by view, in the order of the views.
     pub fn route(
         &mut self,
         batch: &RecordBatch,
@@ -138,7 +148,7 @@ impl Router<'_> {
         let window_ms = millis(self.catalog.definitions().settings.dedupe_window_ms);
         let mut routed = Routed::default();
         let mut steps: Vec<Vec<RoutedStep>> =
-            self.graphs.iter().map(|_| Vec::with_capacity(batch.len())).collect();
+            self.views.iter().map(|_| Vec::with_capacity(batch.len())).collect();
         let mut now = match time {
             BatchTime::Appended(now) | BatchTime::Highest(now) => now,
         };
@@ -147,7 +157,9 @@ impl Router<'_> {
                 now = now.max(timestamp);
             }
             routed.nows.push(now);
-            self.dedupe.expire(now, window_ms);
+            for dedupe in self.views.iter_mut().filter_map(|view| view.dedupe.as_mut()) {
+                dedupe.expire(now, self.remember_ms);
+            }
             let place = u32::try_from(index).expect("a batch has fewer than 2^32 records");
             let offset = first_offset + u64::from(place);
             routed.audiences.push(None);
@@ -171,7 +183,7 @@ impl Router<'_> {
 
     fn pass_over(&self, place: u32, named: &[Named], routed: &mut Routed) {
         routed.duplicates += 1;
-        for (view, graph) in self.graphs.iter().enumerate() {
+        for (view, RoutedView { graph, .. }) in self.views.iter().enumerate() {
             let about = graph.profiles_of(named).into_iter();
             routed.passed_over.extend(about.map(|profile| (place, view, profile)));
         }
@@ -184,8 +196,7 @@ impl Router<'_> {
         routed: &mut Routed,
         steps: &mut [Vec<RoutedStep>],
     ) {
-        let mut views = Graphs { graphs: &mut self.graphs, in_effect: &self.in_effect };
-        let erasure = erase::erase(record, place, &mut views, self.identities);
+        let erasure = erase::erase(record, place, &mut self.views, self.identities);
         for (view, steps) in steps.iter_mut().enumerate() {
             steps.extend(erasure.steps(view));
         }
@@ -201,14 +212,12 @@ impl Router<'_> {
         (place, offset, now): (u32, u64, Timestamp),
         steps: &mut [Vec<RoutedStep>],
     ) {
-        for (view, graph) in self.graphs.iter_mut().enumerate() {
-            let resolution = graph.resolve(named, offset);
-            if view == 0
-                && let Some(id) = record.event_id()
-            {
-                self.dedupe.insert(&id, resolution.profile, now);
+        for (view, steps) in self.views.iter_mut().zip(steps) {
+            let resolution = view.graph.resolve(named, offset);
+            if let (Some(dedupe), Some(id)) = (&mut view.dedupe, record.event_id()) {
+                dedupe.insert(&id, resolution.profile, now);
             }
-            steps[view].push(RoutedStep {
+            steps.push(RoutedStep {
                 record: place,
                 profile: resolution.profile,
                 is_new: resolution.is_new,
@@ -239,8 +248,10 @@ impl Router<'_> {
         window_ms: i64,
     ) -> bool {
         let Some(id) = record.event_id() else { return false };
-        let graph = &self.graphs[0];
-        self.dedupe.contains(&id, &graph.profiles_of(named), graph, now, window_ms)
+        let RoutedView { graph, dedupe, .. } = &self.views[self.default];
+        dedupe.as_ref().is_some_and(|dedupe| {
+            dedupe.contains(&id, &graph.profiles_of(named), graph, now, window_ms)
+        })
     }
 
     fn note(&mut self, record: RecordRef<'_>, routed: &mut Routed) {

@@ -17,9 +17,10 @@ use super::route::{Leaf, Routed, RoutedStep};
 use super::step::{MembershipCounts, Said, Step, StepExport, subject_of};
 use crate::clock::Timestamp;
 use crate::identity::ProfileId;
+use crate::identity::table::IdentityId;
 use crate::pql::{Event, QueryId};
 use crate::profile::attributes::{Write, WriteKey};
-use crate::profile::membership::{AudienceNo, Membership, Status};
+use crate::profile::membership::{AudienceNo, Membership, Memberships, Status};
 use crate::profile::state::Profile;
 use crate::record::{MembershipStatus, RecordBatch, RecordKind, RecordRef};
 
@@ -170,6 +171,36 @@ impl Shard {
                 self.counts.remove(&profile.memberships.get(*audience));
                 profile.memberships.set(Membership::absent(*audience));
             }
+        }
+    }
+
+    /// Takes the memberships in `audiences` from every profile that has any.
+    pub fn take_memberships(&mut self, audiences: &[AudienceNo]) -> Vec<(ProfileId, Memberships)> {
+        let mut all = Vec::new();
+        for (id, profile) in &mut self.profiles {
+            let mut taken = Memberships::default();
+            for audience in audiences {
+                let membership = profile.memberships.get(*audience);
+                self.counts.remove(&membership);
+                taken.set(membership);
+                profile.memberships.set(Membership::absent(*audience));
+            }
+            if taken != Memberships::default() {
+                all.push((*id, taken));
+            }
+        }
+        all
+    }
+
+    /// Gives every profile what `of` has for its identities, united.
+    pub fn give_memberships<'a>(&mut self, of: impl Fn(IdentityId) -> Option<&'a Memberships>) {
+        for profile in self.profiles.values_mut() {
+            let mut given = Memberships::default();
+            for identity in &profile.identities {
+                given.merge(of(*identity).unwrap_or(&Memberships::default()));
+            }
+            given.iter().for_each(|membership| self.counts.add(membership));
+            profile.memberships.merge(&given);
         }
     }
 

@@ -15,8 +15,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 use super::catalog::Catalog;
-use super::route::{BatchTime, Routed, RoutedStep, Router};
-use crate::clock::{ClockKind, Timestamp};
+use super::route::{BatchTime, Routed, RoutedStep, RoutedView, Router};
+use crate::clock::{ClockKind, Timestamp, millis};
 use crate::definitions::{Definitions, MergePolicy};
 use crate::identity::ProfileId;
 use crate::identity::dedupe::Dedupe;
@@ -44,16 +44,19 @@ pub struct Trace {
     catalog: Catalog,
     identities: IdentityTable,
     paths: PathTable,
-    dedupe: Dedupe,
     views: Vec<TracedView>,
+    /// How long events are remembered, in milliseconds.
+    remember_ms: i64,
     deletes: Vec<u64>,
     ids: BTreeSet<String>,
 }
 
 /// Who each record was about, under one merge policy.
 struct TracedView {
-    policy: String,
+    policy: MergePolicy,
     graph: Graph,
+    /// Events seen before, if it is the default one at some time.
+    dedupe: Option<Dedupe>,
     /// By offset, as far as it is followed.
     about: Vec<ProfileId>,
     /// Duplicates, and whom they were about: those may be several.
@@ -63,23 +66,28 @@ struct TracedView {
 }
 
 impl Trace {
-    /// At the beginning of a log whose projection has these merge policies, in the same order.
-    pub fn new(kind: ClockKind, policies: &[MergePolicy]) -> Self {
-        let view = |policy: &MergePolicy| TracedView {
-            policy: policy.id.clone(),
-            graph: Graph::new(policy.identity_graph),
-            about: Vec::new(),
-            passed_over: Vec::new(),
-            gone: HashSet::default(),
-        };
+    /// At the beginning of a log that holds these definitions, in this order.
+    pub fn new(kind: ClockKind, history: &[Definitions]) -> Self {
+        let mut views: Vec<TracedView> = Vec::new();
+        for definitions in history {
+            // As the projection has them: the first default one stands first.
+            let default = definitions.default_merge_policy();
+            for policy in default.into_iter().chain(&definitions.merge_policies) {
+                TracedView::of(policy, &mut views).note_default(policy);
+            }
+        }
+        TracedView::first(&mut views).dedupe.get_or_insert_default();
+        let window_ms = |definitions: &Definitions| definitions.settings.dedupe_window_ms;
+        let before = Definitions::default();
+        let windows = history.iter().chain([&before]).map(window_ms);
         Self {
             kind,
             now: Timestamp::EPOCH,
             catalog: Catalog::default(),
             identities: IdentityTable::default(),
             paths: PathTable::default(),
-            dedupe: Dedupe::default(),
-            views: policies.iter().map(view).collect(),
+            views,
+            remember_ms: millis(windows.max().expect("there is a window at least")),
             deletes: Vec::new(),
             ids: BTreeSet::new(),
         }
@@ -92,15 +100,17 @@ impl Trace {
             ClockKind::Event => BatchTime::Highest(self.now),
         };
         let policies = &self.catalog.definitions().merge_policies;
-        let is_in_effect = |view: &TracedView| policies.iter().any(|p| p.id == view.policy);
-        let in_effect: Vec<bool> = self.views.iter().map(is_in_effect).collect();
+        let current = |view: &TracedView| policies.iter().find(|p| view.is_of(p));
+        let in_effect: Vec<bool> = self.views.iter().map(|view| current(view).is_some()).collect();
+        let is_default = |view| current(view).is_some_and(|policy| policy.default);
+        let default = self.views.iter().position(is_default).unwrap_or(0);
         let mut pass = Router {
             identities: &mut self.identities,
             paths: &mut self.paths,
-            dedupe: &mut self.dedupe,
             catalog: &self.catalog,
-            graphs: self.views.iter_mut().map(|view| &mut view.graph).collect(),
-            in_effect: in_effect.clone(),
+            views: self.views.iter_mut().zip(&in_effect).map(TracedView::routed).collect(),
+            default,
+            remember_ms: self.remember_ms,
         };
         let (routed, steps) = pass.route(batch, first_offset, time);
         self.now = routed.end().unwrap_or(self.now);
@@ -170,6 +180,50 @@ impl Trace {
 }
 
 impl TracedView {
+    fn new(policy: MergePolicy) -> Self {
+        Self {
+            graph: Graph::new(policy.identity_graph),
+            dedupe: None,
+            policy,
+            about: Vec::new(),
+            passed_over: Vec::new(),
+            gone: HashSet::default(),
+        }
+    }
+
+    /// The view of `policy` among `views`, added if it is not there.
+    fn of<'a>(policy: &MergePolicy, views: &'a mut Vec<Self>) -> &'a mut Self {
+        let known = views.iter().position(|view| view.is_of(policy));
+        let at = known.unwrap_or_else(|| {
+            views.push(Self::new(policy.clone()));
+            views.len() - 1
+        });
+        &mut views[at]
+    }
+
+    /// The view that serves while nothing is defined.
+    fn first(views: &mut Vec<Self>) -> &mut Self {
+        if views.is_empty() {
+            views.push(Self::new(MergePolicy::implicit()));
+        }
+        &mut views[0]
+    }
+
+    fn routed<'a>((view, is_in_effect): (&'a mut Self, &bool)) -> RoutedView<'a> {
+        let (graph, dedupe) = (&mut view.graph, view.dedupe.as_mut());
+        RoutedView { graph, dedupe, is_in_effect: *is_in_effect }
+    }
+
+    fn is_of(&self, policy: &MergePolicy) -> bool {
+        self.policy.makes_same_profiles(policy)
+    }
+
+    fn note_default(&mut self, policy: &MergePolicy) {
+        if policy.default {
+            self.dedupe.get_or_insert_default();
+        }
+    }
+
     fn note(&mut self, steps: &[RoutedStep], batch: &RecordBatch, first_offset: u64) {
         let place = |offset: u64| usize::try_from(offset).expect("as many as memory holds");
         self.about.resize(place(first_offset) + batch.len(), NOBODY);
@@ -187,9 +241,16 @@ mod tests {
     use super::*;
     use crate::definitions::{AttributeMerge, IdentityGraph};
 
-    fn policy(identity_graph: IdentityGraph) -> MergePolicy {
-        let attribute_merge = AttributeMerge::TimestampOrdered;
-        MergePolicy { id: "p".to_owned(), default: true, identity_graph, attribute_merge }
+    /// A policy each, the first the default one.
+    fn definitions(graphs: &[IdentityGraph]) -> Definitions {
+        let policy = |(at, graph): (usize, &IdentityGraph)| MergePolicy {
+            id: format!("p{at}"),
+            default: at == 0,
+            identity_graph: *graph,
+            attribute_merge: AttributeMerge::TimestampOrdered,
+        };
+        let merge_policies = graphs.iter().enumerate().map(policy).collect();
+        Definitions { merge_policies, ..Definitions::default() }
     }
 
     /// `p a b` a profile record of the crmids a and b, `e 1 a` an event with id 1, `d a` a delete.
@@ -210,13 +271,11 @@ mod tests {
     }
 
     fn traces(graphs: &[IdentityGraph], words: &[&str], together: usize) -> Traces {
-        let mut policies: Vec<MergePolicy> = graphs.iter().copied().map(policy).collect();
+        let now = definitions(graphs);
         // Linked by a policy that is not in effect.
-        policies.push(MergePolicy { id: "q".to_owned(), ..policy(IdentityGraph::Pdg) });
-        let mut trace = Trace::new(ClockKind::Event, &policies);
-        policies.pop();
-        let definitions = Definitions { merge_policies: policies, ..Definitions::default() };
-        trace.define(&definitions, Timestamp::EPOCH);
+        let later = definitions(&[graphs, &[IdentityGraph::Pdg]].concat());
+        let mut trace = Trace::new(ClockKind::Event, &[now.clone(), later]);
+        trace.define(&now, Timestamp::EPOCH);
         let mut offset = 0;
         for words in words.chunks(together) {
             let mut text = String::new();
@@ -279,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_log_that_was_erased_from_has_nothing_more_to_erase() {
-        let mut trace = Trace::new(ClockKind::Event, &[policy(IdentityGraph::Pdg)]);
+        let mut trace = Trace::new(ClockKind::Event, &[definitions(&[IdentityGraph::Pdg])]);
         let text = line("p b");
         let whole = 0..u32::try_from(text.len()).unwrap();
         let late = Timestamp::from_millis(7_000);

@@ -1,20 +1,27 @@
 //! The profiles of one merge policy.
 //!
+//! A policy sees all history, so a view is folded from the first record on, long before its policy
+//! takes effect: until then it has identities, attributes and events, and nobody is in any audience.
+//! A policy that changes is another view, to which its audiences move with their members.
+//!
 //! Profiles live in shards, each at home in one. Where a batch links profiles of several shards,
 //! all of them are moved to the home of the one that remains before the batch is folded, so that one
 //! task sees all steps of a profile that is to be, in order, and no task ever waits for another.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use rayon::prelude::*;
 
 use super::context::FoldContext;
 use super::plan::ViewPlan;
-use super::route::RoutedStep;
+use super::route::{RoutedStep, RoutedView};
 use super::shard::{BatchContext, PlacedExport, Shard};
 use crate::clock::Timestamp;
 use crate::definitions::MergePolicy;
 use crate::identity::ProfileId;
+use crate::identity::dedupe::Dedupe;
 use crate::identity::graph::Graph;
-use crate::profile::membership::AudienceNo;
+use crate::profile::membership::{AudienceNo, Memberships};
 use crate::profile::state::Profile;
 use crate::views::AudienceCounts;
 
@@ -29,20 +36,30 @@ const _: () = assert!(SHARDS.is_power_of_two(), "the home of a profile is a mask
 pub struct View {
     /// The policy.
     pub policy: MergePolicy,
+    /// The policy's number while it is in effect.
+    pub number: Option<u32>,
     /// Which identities form which profile.
     pub graph: Graph,
+    /// Events seen before, where the policy is the default one now or will be.
+    pub dedupe: Option<Dedupe>,
     /// The definitions in effect, as far as they concern this policy.
     pub plan: ViewPlan,
     shards: Vec<Shard>,
 }
+
+/// Memberships on their way from the profiles of one view to those of another.
+#[derive(Debug)]
+pub struct Taken(HashMap<ProfileId, Memberships, FixedState>);
 
 impl View {
     /// No profiles yet, no definitions.
     pub fn new(policy: MergePolicy) -> Self {
         Self {
             graph: Graph::new(policy.identity_graph),
+            plan: ViewPlan::idle(&policy),
             policy,
-            plan: ViewPlan::default(),
+            number: None,
+            dedupe: None,
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
         }
     }
@@ -74,9 +91,34 @@ impl View {
             .collect()
     }
 
+    /// The parts that routing changes.
+    pub fn routed(&mut self) -> RoutedView<'_> {
+        RoutedView {
+            graph: &mut self.graph,
+            dedupe: self.dedupe.as_mut(),
+            is_in_effect: self.number.is_some(),
+        }
+    }
+
     /// The parts that a fold changes, beside the plan that it reads.
     pub fn split(&mut self) -> (ShardsAndGraph<'_>, &ViewPlan) {
         (ShardsAndGraph { shards: &mut self.shards, graph: &self.graph }, &self.plan)
+    }
+
+    /// Takes the memberships in `audiences` from all profiles.
+    pub fn take_memberships(&mut self, audiences: &[AudienceNo]) -> Taken {
+        let each = |shard: &mut Shard| shard.take_memberships(audiences);
+        let taken: Vec<_> = self.shards.par_iter_mut().flat_map_iter(each).collect();
+        Taken(taken.into_iter().collect())
+    }
+
+    /// Gives each profile what the profiles that have its identities in `graph` had, united.
+    pub fn give_memberships(&mut self, taken: &Taken, graph: &Graph) {
+        if !taken.0.is_empty() {
+            self.shards.par_iter_mut().for_each(|shard| {
+                shard.give_memberships(|identity| taken.0.get(&graph.owner(identity)?));
+            });
+        }
     }
 
     /// One profile.

@@ -211,11 +211,7 @@ impl<'a> Body<'a> {
             return Err(unmet("membership.audience", expected, self.audience));
         };
         if uploads.is_some_and(|uploads| !uploads.contains(&*name)) {
-            return Err(format!(
-                "membership.audience: {} is no upload audience; add it to the configuration with \
-                 type = \"upload\"",
-                audience.raw()
-            ));
+            return Err(no_upload(audience.raw()));
         }
         let status = match self.status.and_then(|value| value.as_str()).as_deref() {
             Some("realized") => MembershipStatus::Realized,
@@ -226,6 +222,14 @@ impl<'a> Body<'a> {
         };
         Ok(RecordKind::Membership { audience: audience.index(), status })
     }
+}
+
+/// What is said of a membership in an audience that takes none; `quoted` is its id as JSON.
+pub(super) fn no_upload(quoted: &str) -> String {
+    format!(
+        "membership.audience: {quoted} is no upload audience; add it to the configuration with \
+         type = \"upload\""
+    )
 }
 
 fn time(path: &[&str], found: Option<Value<'_>>) -> Result<Timestamp, String> {

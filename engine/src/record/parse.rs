@@ -9,12 +9,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::batch::{LogTextError, Record, RecordBatch};
+use super::batch::{LogTextError, Record, RecordBatch, RecordRef};
 use super::form;
 use super::identity_map::{self, Namespaces};
 use super::reject::{Reject, RejectedInput};
 use crate::input::{BlockLine, LineBlock};
-use crate::json::Document;
+use crate::json::{self, Document};
 
 /// Lines a task parses. Some 100 microseconds of work, against a few for handing it over.
 const SLICE_LINES: usize = 256;
@@ -24,6 +24,18 @@ const SLICE_LINES: usize = 256;
 pub struct ParseRules {
     /// The upload audiences, which alone a membership record may name.
     pub upload_audiences: BTreeSet<Box<str>>,
+}
+
+impl ParseRules {
+    /// Checks a record that other rules have let through.
+    pub fn check_again(&self, record: RecordRef<'_>) -> Result<(), String> {
+        match record.membership() {
+            Some((audience, _)) if !self.upload_audiences.contains(&*audience) => {
+                Err(form::no_upload(&json::quote(&audience)))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A block of lines, each either a record or a reject.

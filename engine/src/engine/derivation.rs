@@ -1,0 +1,107 @@
+//! What the log has led to up to one offset: the projection, and the definitions in effect there.
+//!
+//! It reads entries and gives their outcome, stores nothing and asks no clock. The deriver owns the
+//! one whose exports count; a reload has another one folded beside it, which takes its place when it
+//! has caught up.
+
+use forebay_storage::Store;
+
+use super::control::Control;
+use super::playback::Played;
+use super::replay::Replay;
+use crate::clock::Timestamp;
+use crate::definitions::Definitions;
+use crate::error::EngineError;
+use crate::project::projection::{MarkOf, Outcome, Projection};
+use crate::record::RecordBatch;
+
+/// The log, derived from its start to an offset.
+pub(super) struct Derivation {
+    /// Profiles and everything about them.
+    pub projection: Projection,
+    definitions: Definitions,
+    next: u64,
+}
+
+impl Derivation {
+    /// Nothing is derived yet.
+    pub(super) fn new(projection: Projection) -> Self {
+        Self { projection, definitions: Definitions::default(), next: 0 }
+    }
+
+    /// The definitions in effect.
+    pub(super) fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// Everything below is derived.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Folds records, or lines that are none: what was read of the log from `first_offset` on.
+    pub(super) fn records(
+        &mut self,
+        batch: &RecordBatch,
+        first_offset: u64,
+        next_offset: u64,
+        appended: Timestamp,
+    ) -> Outcome {
+        self.next = next_offset;
+        self.projection.apply_batch(batch, first_offset, appended)
+    }
+
+    /// Applies a control entry.
+    pub(super) fn control(
+        &mut self,
+        control: &Control,
+        offset: u64,
+        appended: Timestamp,
+        mark_of: MarkOf<'_>,
+    ) -> Result<Outcome, EngineError> {
+        self.next = offset + 1;
+        Ok(match control {
+            Control::Definitions(change) => {
+                self.definitions.apply(change);
+                self.projection.apply_definitions(&self.definitions, offset, appended, mark_of)?
+            }
+            Control::Tick {} => self.projection.apply_time(offset, appended),
+            Control::Advance { to_ms } => {
+                self.projection.apply_time(offset, Timestamp::from_millis(*to_ms))
+            }
+            Control::Read {} => Outcome::default(),
+            Control::ImportBegin { audience } => {
+                self.projection.begin_import(audience, offset, appended)
+            }
+            Control::ImportEnd { audience, begin } => {
+                self.projection.end_import((audience, *begin), offset, appended)
+            }
+        })
+    }
+
+    /// Derives what the log holds from here to `until`, as long as `goes_on` says so. What that leads
+    /// to has been stored by somebody else.
+    pub(super) fn follow(
+        &mut self,
+        store: &Store,
+        until: u64,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        let mark_of = |lane: &str| store.outbox().lane(lane);
+        for entry in Replay::new(store, self.next..until) {
+            if !goes_on() {
+                break;
+            }
+            match entry? {
+                Played::Records { batch, first_offset, appended } => {
+                    let next_offset = first_offset + batch.len() as u64;
+                    self.records(&batch, first_offset, next_offset, appended);
+                }
+                Played::Control { control, offset, appended } => {
+                    self.control(&control, offset, appended, &mark_of)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
