@@ -218,6 +218,37 @@ fn another_import_of_the_audience_takes_the_place_of_an_open_one() {
 }
 
 #[test]
+fn an_audience_that_is_no_upload_any_more_ends_the_import() {
+    let as_upload = configuration(EVENT_CLOCK);
+    let as_rule = as_upload.replacen(&upload("list", "10d"), &rule("list", "n = 1"), 1);
+    // (what it becomes meanwhile, what is said)
+    let cases: [(&[&String], &str); 2] = [
+        (&[&as_rule], "`list` stopped being an upload audience"),
+        (&[&as_rule, &as_upload], "its definition changed"),
+    ];
+    for (meanwhile, expected) in cases {
+        let place = place();
+        let engine = place.open();
+        feed(&engine, &ndjson([Record::profile("one").at("01T00:00:00").with("\"n\":1")]));
+        imported(&engine, &["one", "two"]);
+        let happens = || {
+            for configuration in meanwhile {
+                place.reload(&engine, configuration);
+            }
+            Ok(0)
+        };
+        let mut file = interrupted(&["first"], happens, "x,last\n");
+        let error = import(&engine, &mut file).unwrap_err();
+        drop(file);
+        assert!(matches!(error, EngineError::Interrupted(_)), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+        let [one] = &lines_of(&engine, &["one"])[..] else { panic!("one was asked for") };
+        assert!(one.contains("list=realized"), "nobody left: {one}");
+        engine.close().unwrap();
+    }
+}
+
+#[test]
 fn a_membership_lasts_from_its_last_refresh_under_the_event_clock() {
     let place = place();
     place.run_with(|engine| {

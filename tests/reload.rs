@@ -285,7 +285,7 @@ fn what_cannot_be_used_is_refused_and_the_old_one_goes_on() {
     let error = engine.reload(place.config()).unwrap_err().to_string();
     assert!(error.contains("keeps its clock"), "{error}");
     let authority = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
-    place.write("ca.pem", &authority.cert.pem());
+    place.write("ca.pem", authority.cert.pem());
     place.configure(&with("ca_file = \"ca.pem\""));
     let config = place.config();
     // A file that is spoilt after the configuration was read is found when it is used.

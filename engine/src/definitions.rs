@@ -318,6 +318,12 @@ impl Definitions {
         find(&self.audiences, id)
     }
 
+    /// Whether this is an audience whose members are uploaded.
+    pub fn is_upload(&self, audience: &str) -> bool {
+        let found = self.audience(audience);
+        found.is_some_and(|found| matches!(found.kind, AudienceKind::Upload { .. }))
+    }
+
     /// The dataflow with this id.
     pub fn dataflow(&self, id: &str) -> Option<&Dataflow> {
         find(&self.dataflows, id)

@@ -221,9 +221,9 @@ impl Delivery {
     /// Drops the replays of these dead letters of `dataflow`, which are kept no more.
     ///
     /// Returns when its dispatcher will not start a request for them, nor put any of them back.
-    pub fn forget(&self, dataflow: &str, sequences: Vec<u64>) {
+    pub fn forget(&self, dataflow: &str, sequences: &[u64]) {
         let flows = self.flows().into_iter().filter(|flow| flow.id == dataflow);
-        for (flow, wait) in ask_all(flows, |done| Command::Forget(sequences.clone(), done)) {
+        for (flow, wait) in ask_all(flows, |done| Command::Forget(sequences.to_vec(), done)) {
             if wait.recv().is_err() {
                 tracing::debug!(flow.id, "the dispatcher ended before it forgot; it sends no more");
             }

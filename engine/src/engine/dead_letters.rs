@@ -290,7 +290,7 @@ impl Engine {
             return Ok(());
         }
         for (dataflow, sequences) in replayed {
-            delivery.forget(dataflow, sequences.clone());
+            delivery.forget(dataflow, &sequences);
             for sequence in sequences {
                 self.store.dead_letters().remove(dataflow, sequence)?;
             }

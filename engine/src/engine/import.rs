@@ -6,6 +6,7 @@
 //! completes it.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use super::{Engine, Progress};
 use crate::definitions::{Audience, AudienceKind, Definitions};
 use crate::error::EngineError;
 use crate::input::InputError;
-use crate::record::{MemberColumn, MemberList, MemberListError};
+use crate::record::{MemberColumn, MemberList, MemberListError, ParseRules};
 use crate::views::ImportSummary;
 
 /// What is imported.
@@ -63,8 +64,9 @@ impl Engine {
     /// # Errors
     ///
     /// - [`EngineError::Usage`] if there is no such upload audience or column: nothing was written.
-    /// - [`EngineError::Interrupted`] if the engine was asked to stop, or another import of the audience
-    ///   began, before this one was complete: nobody left, members read so far are in.
+    /// - [`EngineError::Interrupted`] if the engine was asked to stop, another import of the audience
+    ///   began, or it stopped being an upload audience, before this one was complete: nobody left, members
+    ///   read so far are in.
     pub fn import_audience(
         &self,
         import: &Import,
@@ -78,7 +80,7 @@ impl Engine {
         let begin = self.control(Control::ImportBegin { audience: audience.clone() })?.offset;
         let mut feed = self.feed(&import.source);
         loop {
-            let rules = self.shared.parse_rules();
+            let rules = self.still_imported(&audience)?;
             let next = list.next_block(&rules).map_err(|error| import.failed(error))?;
             let Some(block) = next else { break };
             if !feed.send(block, rules, None)? {
@@ -91,22 +93,35 @@ impl Engine {
         }
         let next_offset = begin + 1;
         let records = feed.finish()?.ingest(next_offset);
+        self.still_imported(&audience)?;
         let ended = self.control(Control::ImportEnd { audience: audience.clone(), begin })?;
         let Some(exited) = ended.exited else {
+            self.still_imported(&audience)?;
             return Err(EngineError::Interrupted(format!(
-                "another import of `{audience}` began before this one was complete; nobody left at \
-                 the end of this one"
+                "another import of `{audience}` began, or its definition changed, before this one was \
+                 complete; nobody left at the end of this one"
             )));
         };
         Ok(ImportSummary { records, exited })
+    }
+
+    /// What lines are checked against; an error if `audience` is no upload audience any more.
+    fn still_imported(&self, audience: &str) -> Result<Arc<ParseRules>, EngineError> {
+        let rules = self.shared.parse_rules();
+        if rules.upload_audiences.contains(audience) {
+            return Ok(rules);
+        }
+        Err(EngineError::Interrupted(format!(
+            "`{audience}` stopped being an upload audience before its import was complete; nobody left \
+             it at the end of this one. Define it again with type = \"upload\" and import again"
+        )))
     }
 }
 
 /// An error that says which audiences can be imported, if `id` is none of them.
 pub fn check_audience(definitions: &Definitions, id: &str) -> Result<(), EngineError> {
     let is_upload = |audience: &&Audience| matches!(audience.kind, AudienceKind::Upload { .. });
-    let found = definitions.audience(id);
-    if found.as_ref().is_some_and(is_upload) {
+    if definitions.is_upload(id) {
         return Ok(());
     }
     let uploads: Vec<String> = definitions
@@ -115,7 +130,7 @@ pub fn check_audience(definitions: &Definitions, id: &str) -> Result<(), EngineE
         .filter(is_upload)
         .map(|audience| format!("`{}`", audience.id))
         .collect();
-    let what = match found {
+    let what = match definitions.audience(id) {
         Some(_) => format!("the members of audience `{id}` are decided by its rule"),
         None => format!("there is no audience `{id}`"),
     };

@@ -3,7 +3,8 @@
 //! An import is known by its audience and the offset of the entry that began it. Another one of the
 //! same audience takes its place, so that the end of a list that somebody else has started anew lets
 //! nobody leave: of that new list, members may still be missing. Who was named since the beginning is
-//! not kept here; each membership knows the record that last named it.
+//! not kept here; each membership knows the record that last named it. An audience that is no upload any
+//! more, even for a while, has no open import.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,11 @@ impl Imports {
         is_open
     }
 
+    /// Forgets the imports of all audiences but these: their ends let nobody leave.
+    pub fn keep(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.0.retain(|audience, _| is_kept(audience));
+    }
+
     /// Where the open import of `audience` began.
     pub fn open(&self, audience: &str) -> Option<u64> {
         self.0.get(audience).copied()
@@ -35,6 +41,15 @@ impl Imports {
 #[cfg(test)]
 mod tests {
     use super::Imports;
+
+    #[test]
+    fn an_import_that_is_not_kept_cannot_end() {
+        let mut imports = Imports::default();
+        imports.begin("a", 3);
+        imports.begin("b", 4);
+        imports.keep(|audience| audience == "b");
+        assert_eq!((imports.end("a", 3), imports.end("b", 4)), (false, true));
+    }
 
     #[test]
     fn only_the_open_import_can_end() {

@@ -186,7 +186,9 @@ impl Projection {
     /// Begins an import of `audience`: the control entry at `offset`. One that is open is forgotten.
     pub fn begin_import(&mut self, audience: &str, offset: u64, appended: Timestamp) -> Outcome {
         let outcome = self.apply_control(offset, appended);
-        self.imports.begin(audience, offset);
+        if self.known.catalog.definitions().is_upload(audience) {
+            self.imports.begin(audience, offset);
+        }
         outcome
     }
 

@@ -74,6 +74,7 @@ impl Projection {
             self.coming.pop_front();
         }
         self.compile()?;
+        self.imports.keep(|audience| definitions.is_upload(audience));
         let owed = self.owed(&difference);
         self.move_members(&difference.moved);
         let flipped = self.reevaluate(&difference, offset);
