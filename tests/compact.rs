@@ -345,7 +345,9 @@ fn a_compacted_directory_goes_on_as_one_that_was_not() {
             let what = format!("clock {clock:?}, hours {hours:?}");
             if hours.start == 12 {
                 // From here on by another policy, which sees what the log still holds.
-                places.iter().for_each(|place| place.configure(&format!("{paused}{OTHER_MERGE}")));
+                for place in &places {
+                    place.configure(&format!("{paused}{OTHER_MERGE}"));
+                }
             }
             hand.set(&format!("2026-01-01T{:02}:00:00Z", hours.end));
             input.push_str(&random_records(&mut seed, hours));

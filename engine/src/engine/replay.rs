@@ -71,17 +71,13 @@ impl Replay {
             ready.push_back(played);
             Ok(())
         };
-        match &chunk {
-            Some(chunk) => {
-                self.playback.chunk(chunk, &self.part, &mut take)?;
-                self.marks.take(chunk);
-                Ok(true)
-            }
-            None => {
-                self.playback.flush(&mut take)?;
-                Ok(!self.ready.is_empty())
-            }
+        if let Some(chunk) = &chunk {
+            self.playback.chunk(chunk, &self.part, &mut take)?;
+            self.marks.take(chunk);
+            return Ok(true);
         }
+        self.playback.flush(&mut take)?;
+        Ok(!self.ready.is_empty())
     }
 }
 
