@@ -1,5 +1,5 @@
-//! A receiver on loopback that takes every request and answers 204, as cheaply as it can: what the
-//! benches of delivery measure should be delivery.
+//! A receiver on loopback that takes every request and answers 204, as cheaply as it can, at once or
+//! after a while: what the benches of delivery measure should be delivery.
 //!
 //! It understands what forebay sends, no more: a `POST` with `Content-Length`, over connections that
 //! stay open. One thread a connection.
@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -24,16 +25,23 @@ pub(crate) struct Receiver {
 struct Shared {
     requests: AtomicU64,
     is_stopping: AtomicBool,
+    /// How long each answer takes.
+    pause: Duration,
     /// The open connections by number, so that stopping can close them.
     connections: Mutex<BTreeMap<u64, TcpStream>>,
 }
 
 impl Receiver {
-    /// Listens at a free port of 127.0.0.1.
+    /// Listens at a free port of 127.0.0.1, and answers at once.
     pub(crate) fn start() -> Self {
+        Self::pausing(Duration::ZERO)
+    }
+
+    /// Listens at a free port of 127.0.0.1, and answers each request after `pause`.
+    pub(crate) fn pausing(pause: Duration) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a port");
         let address = listener.local_addr().expect("a listener has an address");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { pause, ..Shared::default() });
         let accepting = Arc::clone(&shared);
         let acceptor = thread::Builder::new()
             .name("bench-receiver".to_owned())
@@ -104,6 +112,10 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         body.resize(length, 0);
         requests.read_exact(&mut body)?;
         shared.requests.fetch_add(1, Ordering::Relaxed);
+        if !shared.pause.is_zero() {
+            // Woken by nobody; early by chance, which would only be a quicker receiver.
+            thread::park_timeout(shared.pause);
+        }
         answers.write_all(ANSWER)?;
     }
     Ok(())
