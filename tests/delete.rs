@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay_engine::engine::{Engine, Mode, Payload, Selection};
 use forebay_storage::StoreOptions;
-use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, dataflow_with, rule};
+use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, dataflow_with, policy, rule};
 use forebay_tests::place::{feed, profile_line, view_line};
 use forebay_tests::record::ndjson;
 use forebay_tests::{Answer, Place, Receiver, Record, Request};
@@ -26,6 +26,18 @@ fn two_policies(keys: &str) -> String {
 
 fn one_policy(keys: &str) -> String {
     [EVENT_CLOCK, &rule("any", "n > 0"), SINK, &dataflow_with("d", &["any"], &["n"], keys)].concat()
+}
+
+/// The one policy has this graph.
+fn with_graph(graph: &str, keys: &str) -> String {
+    one_policy(keys) + &policy("p", &format!("default = true\nidentity_graph = \"{graph}\""))
+}
+
+/// The policy `solo` is gone, and its audience has the default one.
+fn solo_removed(keys: &str) -> String {
+    let flows =
+        dataflow_with("d", &["any"], &["n"], keys) + &dataflow_with("s", &["alone"], &["n"], keys);
+    [EVENT_CLOCK, &rule("any", "n > 0"), &rule("alone", "n > 0"), SINK, &flows].concat()
 }
 
 fn write(customer: &str, n: usize) -> Record {
@@ -238,6 +250,125 @@ fn a_running_engine_withdraws_dead_letters_and_what_waits_for_its_retry() {
     let ended = engine.drain(forebay_tests::PATIENCE, &forebay_tests::place::Silent).unwrap();
     assert_eq!((ended, waiting(&engine)), (vec![], 0));
     assert_eq!(engine.dead_letters(None, 9).unwrap().len(), 0);
+    engine.close().unwrap();
+    assert_eq!(place.ask(waiting), 0);
+    assert_eq!(place.run(&[]).lines(), [""; 0], "nor after a restart");
+}
+
+/// A configuration, given further keys of its dataflows.
+type Configuration = fn(&str) -> String;
+
+/// What a delete leaves of exports whose profiles nobody knows any more, because the merge policy has
+/// changed since: the configuration before and after, records before the change, records after it, and
+/// what is left.
+struct Former {
+    name: &'static str,
+    policies: [Configuration; 2],
+    before: Vec<Record>,
+    after: Vec<Record>,
+    left: &'static [&'static str],
+}
+
+fn former() -> Vec<Former> {
+    let pdg: Configuration = |keys| with_graph("pdg", keys);
+    let none: Configuration = |keys| with_graph("none", keys);
+    let linked = || vec![write("a", 1), write("b", 2), link(3), write("c", 4)];
+    vec![
+        Former {
+            name: "of a profile that fell apart, what names the one",
+            policies: [pdg, none],
+            before: linked(),
+            after: vec![delete("b")],
+            left: &["d1 crmid:a", "d4 crmid:c"],
+        },
+        Former {
+            name: "who comes after it is somebody new",
+            policies: [pdg, none],
+            before: linked(),
+            after: vec![delete("b"), write("b", 6), delete("x")],
+            left: &["d1 crmid:a", "d4 crmid:c", "d5 crmid:b"],
+        },
+        Former {
+            name: "whom the policy of today links to it goes too",
+            policies: [none, pdg],
+            before: vec![write("a", 1), write("b", 2), link(3), write("c", 4)],
+            after: vec![delete("b")],
+            left: &["d3 crmid:c"],
+        },
+        Former {
+            name: "of a policy that was removed",
+            policies: [two_policies, solo_removed],
+            before: vec![write("a", 1), write("b", 2)],
+            after: vec![delete("a")],
+            left: &["d2 crmid:b", "s2 crmid:b"],
+        },
+    ]
+}
+
+/// Number and identities of each, in order.
+fn told<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Vec<String> {
+    let line = |request: &Request| {
+        let line = request.line();
+        let identities = line.split(" | ").next().expect("a line begins with identities");
+        format!("{}{} {identities}", request.dataflow(), request.sequence())
+    };
+    let mut lines: Vec<String> = requests.into_iter().map(line).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn what_waits_since_a_policy_was_another_one_goes_by_whom_it_names() {
+    for Former { name, policies: [former, today], before, after, left } in former() {
+        let place = Place::new(&former(PAUSED));
+        place.run(&before);
+        place.configure(&today(PAUSED));
+        place.run(&[]);
+        place.run(&after);
+        assert_eq!(place.ask(waiting), left.len() as u64, "{name}");
+        place.configure(&today(""));
+        assert_eq!(told(&place.run(&[]).requests), left, "{name}");
+    }
+}
+
+#[test]
+fn dead_letters_since_a_policy_was_another_one_go_by_whom_they_name() {
+    for Former { name, policies: [former, today], before, after, left } in former() {
+        let refusing = Receiver::scripted(|_, _| Answer::Status(404));
+        let place = Place::with_receiver(&former(""), refusing);
+        place.run(&before);
+        place.configure(&today(""));
+        // Once in a running engine, and once in one that does not deliver.
+        place.run(&after[..1]);
+        place.ingest(&after[1..]);
+        place.run(&[]);
+        let all = Selection::default();
+        let replayed = place.ask(|engine| {
+            engine.replay_dead_letters(&all, u64::MAX, Payload::Original).unwrap().replayed
+        });
+        assert_eq!(replayed, left.len() as u64, "{name}");
+        place.receiver.answer(|_, _| Answer::Status(200));
+        assert_eq!(told(&place.run(&[]).requests), left, "{name}");
+    }
+}
+
+#[test]
+fn a_running_engine_withdraws_what_waits_since_a_policy_was_another_one() {
+    let failing = Receiver::scripted(|_, _| Answer::Status(500));
+    let patient = |graph| with_graph(graph, "").replace(r#"["20ms", "40ms"]"#, r#"["1h"]"#);
+    let place = Place::with_receiver(&patient("pdg"), failing);
+    let engine = place.open();
+    feed(&engine, &ndjson([write("a", 1), write("b", 2), link(3), write("c", 4)]));
+    place.receiver.wait_until("one of each profile was tried", |requests| {
+        requests.iter().filter(|request| request.answered.is_some()).count() == 3
+    });
+    place.reload(&engine, &patient("none"));
+    assert_eq!(waiting(&engine), 4);
+    feed(&engine, &ndjson([delete("b")]));
+    assert_eq!(waiting(&engine), 2, "those of a alone, and of c");
+    feed(&engine, &ndjson([delete("a"), delete("c")]));
+    let ended = engine.drain(forebay_tests::PATIENCE, &forebay_tests::place::Silent).unwrap();
+    assert_eq!((ended, waiting(&engine)), (vec![], 0), "nothing waits in memory either");
     engine.close().unwrap();
     assert_eq!(place.ask(waiting), 0);
     assert_eq!(place.run(&[]).lines(), [""; 0], "nor after a restart");

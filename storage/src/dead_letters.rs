@@ -127,7 +127,7 @@ impl DeadLetters {
         Ok(self.remove_all(dataflow, &[sequence])? > 0)
     }
 
-    /// Removes the dead letters of `dataflow` whose export `is_gone` picks; returns how many there were.
+    /// Removes the dead letters of `dataflow` whose export `is_gone` picks; returns their sequences.
     ///
     /// One batch for each page that holds any; calling again after a crash does the rest. Reads all of
     /// the dataflow's.
@@ -135,8 +135,8 @@ impl DeadLetters {
         &self,
         dataflow: &str,
         is_gone: &dyn Fn(&ExportRow) -> bool,
-    ) -> Result<u64, StorageError> {
-        let mut removed = 0;
+    ) -> Result<Vec<u64>, StorageError> {
+        let mut removed = Vec::new();
         let mut seen: Option<u64> = None;
         loop {
             let after = seen.map(|sequence| (dataflow, sequence));
@@ -145,7 +145,8 @@ impl DeadLetters {
             seen = Some(*last);
             let gone = page.iter().filter(|(_, _, row)| is_gone(&row.export));
             let gone: Vec<u64> = gone.map(|(_, sequence, _)| *sequence).collect();
-            removed += self.remove_all(dataflow, &gone)?;
+            self.remove_all(dataflow, &gone)?;
+            removed.extend(gone);
         }
     }
 

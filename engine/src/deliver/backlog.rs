@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::withdrawal::Withdrawal;
 use crate::clock::Timestamp;
 
 /// One export as delivery sees it.
@@ -181,10 +182,13 @@ pub trait Backlog: Send + Sync {
     /// Forgets a dead letter whose replay was delivered.
     fn remove_dead_letter(&self, dataflow: &str, sequence: u64) -> Result<(), BacklogError>;
 
-    /// Withdraws the exports of these profiles, and their dead letters. Need not be durable on return:
-    /// whoever asks for it asks again after a crash, until it is.
-    fn withdraw(&self, dataflow: &str, profiles: &BTreeSet<ProfileKey>)
-    -> Result<(), BacklogError>;
+    /// Withdraws the exports and dead letters that `withdrawal` takes, and tells their sequences. Need
+    /// not be durable on return: whoever asks for it asks again after a crash, until it is.
+    fn withdraw(
+        &self,
+        dataflow: &str,
+        withdrawal: &Withdrawal,
+    ) -> Result<BTreeSet<u64>, BacklogError>;
 
     /// The sequences from `from` through `through` that were withdrawn and lie above every watermark
     /// written, as ascending ranges, both ends included. Others may be among them.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::backlog::{Backlog, ProfileKey};
+use super::backlog::Backlog;
 use super::dispatcher::Dispatcher;
 use super::error::DeliveryError;
 use super::failure::Failure;
@@ -26,6 +26,7 @@ use super::settings::{DataflowSettings, DestinationSettings};
 use super::state::{DataflowState, DrainState, Pause};
 use super::tick::Tick;
 use super::transport::{HttpTransport, Transport};
+use super::withdrawal::Withdrawal;
 use super::worker::{Command, EVENTS_SPARE, Flow, Worker};
 use crate::clock::{Clock, Moment};
 
@@ -237,14 +238,13 @@ impl Delivery {
         }
     }
 
-    /// Withdraws everything not yet sent for these profiles, which were erased, in the backlog too.
+    /// Withdraws everything not yet sent that `withdrawal` takes, in the backlog too.
     ///
-    /// Returns the dataflows where that is done: no dispatcher will send anything of theirs any more,
+    /// Returns the dataflows where that is done: no dispatcher will send anything of it any more,
     /// nor keep it as a dead letter. A request in flight goes on, and is not repeated. Dataflows that
     /// are not returned have no dispatcher, or one that has ended.
-    pub fn withdraw(&self, profiles: BTreeSet<ProfileKey>) -> BTreeSet<String> {
-        let profiles = Arc::new(profiles);
-        let withdraw = |done| Command::Withdraw(Arc::clone(&profiles), done);
+    pub fn withdraw(&self, withdrawal: &Arc<Withdrawal>) -> BTreeSet<String> {
+        let withdraw = |done| Command::Withdraw(Arc::clone(withdrawal), done);
         let waits = ask_all(self.flows().into_iter(), withdraw);
         let is_done = waits.into_iter().filter(|(_, wait)| wait.recv().is_ok());
         is_done.map(|(flow, _)| flow.id.clone()).collect()

@@ -8,14 +8,11 @@
 //! What stays true: an export is done only after a 2xx, or once its dead letter is stored, or once
 //! it was withdrawn; and of one profile, at most one export is in flight.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backlog::{
-    Attempt, Backlog, BacklogError, DeadLetter, Export, ProfileKey, ProgressMark,
-};
+use super::backlog::{Attempt, Backlog, BacklogError, DeadLetter, Export, ProgressMark};
 use super::breaker::Permit;
 use super::health::{Health, Leave, Role};
 use super::jitter::Jitter;
@@ -30,6 +27,7 @@ use super::settings::{
 use super::state::LastError;
 use super::tick::Tick;
 use super::window::Window;
+use super::withdrawal::Withdrawal;
 use crate::clock::{Moment, Timestamp};
 
 /// Progress is written this often while something changes: with the time a sync takes, a crash then
@@ -151,17 +149,19 @@ impl Dispatcher {
         self.window.replay();
     }
 
-    /// Withdraws what these profiles have waiting, in the backlog and here. Nothing of theirs is sent
-    /// any more, and what is in flight is done however it ends.
+    /// Withdraws what `withdrawal` takes, in the backlog and here. Nothing of it is sent any more, and
+    /// what is in flight is done however it ends.
     pub fn withdraw(
         &mut self,
-        profiles: &BTreeSet<ProfileKey>,
+        withdrawal: &Withdrawal,
         now: Moment,
         backlog: &dyn Backlog,
     ) -> Result<(), BacklogError> {
-        backlog.withdraw(&self.dataflow, profiles)?;
-        for &profile in profiles {
-            self.queue.withdraw(profile);
+        // The backlog has everything that is open here, which may be without its payload.
+        let gone = backlog.withdraw(&self.dataflow, withdrawal)?;
+        // From the end, so that none becomes the first of its profile and goes next.
+        for sequence in gone.into_iter().rev() {
+            self.queue.withdraw(sequence);
         }
         self.changed(now);
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::backlog::{Backlog, BacklogError, DeadLetter, Export, Origin, ProfileKey, ProgressMark};
+use super::withdrawal::Withdrawal;
 use crate::clock::Timestamp;
 
 /// Everything of one dataflow; there is no other.
@@ -104,11 +105,19 @@ impl Backlog for MemoryBacklog {
         Ok(())
     }
 
-    fn withdraw(&self, _: &str, profiles: &BTreeSet<ProfileKey>) -> Result<(), BacklogError> {
+    fn withdraw(&self, _: &str, withdrawal: &Withdrawal) -> Result<BTreeSet<u64>, BacklogError> {
+        let mut gone = BTreeSet::new();
+        let mut is_gone = |export: &Export| {
+            let taken = withdrawal.takes(export.profile, export.origin.offset, &export.payload);
+            taken && {
+                gone.insert(export.sequence);
+                true
+            }
+        };
         let mut stored = self.stored();
-        stored.exports.retain(|_, export| !profiles.contains(&export.profile));
-        stored.dead.retain(|_, (letter, _)| !profiles.contains(&letter.export.profile));
-        Ok(())
+        stored.exports.retain(|_, export| !is_gone(export));
+        stored.dead.retain(|_, (letter, _)| !is_gone(&letter.export));
+        Ok(gone)
     }
 
     fn withdrawn(&self, _: &str, from: u64, through: u64) -> Vec<(u64, u64)> {

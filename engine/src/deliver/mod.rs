@@ -32,6 +32,7 @@ pub mod tick;
 pub mod transport;
 pub mod trial;
 pub mod window;
+pub mod withdrawal;
 mod worker;
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::settings::{
 };
 use super::state::DrainState;
 use super::transport::Transport;
+use super::withdrawal::Withdrawal;
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Secret;
 
@@ -280,8 +281,9 @@ fn erased_profiles_are_withdrawn_before_it_says_so() {
     let delivery = Delivery::start(setup(settings, &backlog)).unwrap();
     add(&delivery, &backlog, [1, 1, 1]);
     wait(&delivery, |_| delivery.state("flow").unwrap().parked == 1);
-    let erased = [ProfileKey { policy: 0, profile: 1 }].into();
-    assert_eq!(delivery.withdraw(erased), ["flow".to_owned()].into());
+    let mut erased = Withdrawal::default();
+    erased.add_profile(ProfileKey { policy: 0, profile: 1 });
+    assert_eq!(delivery.withdraw(&Arc::new(erased)), ["flow".to_owned()].into());
     assert!(backlog.stored().exports.is_empty(), "nor is it stored");
     assert_eq!(delivery.drained("flow"), Some(DrainState::Idle));
     delivery.stop().unwrap();

@@ -399,20 +399,13 @@ impl Queue {
     pub fn withdraw_replay(&mut self, sequence: u64) {
         let Some(slot) = self.slots.get(&sequence) else { return };
         if slot.kind == Kind::Replay {
-            self.withdraw_open(sequence);
+            self.withdraw(sequence);
         }
     }
 
-    /// Drops what `profile` has waiting; a request in flight is done when it ends.
-    pub fn withdraw(&mut self, profile: ProfileKey) {
-        let lane: Vec<u64> = self.lane(profile).collect();
-        for sequence in lane.into_iter().rev() {
-            self.withdraw_open(sequence);
-        }
-    }
-
-    fn withdraw_open(&mut self, sequence: u64) {
-        let slot = self.slot(sequence);
+    /// Drops `sequence`, if it is open; a request in flight is done when it ends.
+    pub fn withdraw(&mut self, sequence: u64) {
+        let Some(slot) = self.slots.get_mut(&sequence) else { return };
         match slot.stage {
             Stage::InFlight(role) => slot.stage = Stage::Withdrawn(role),
             Stage::Withdrawn(_) => {}

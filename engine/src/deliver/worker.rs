@@ -4,7 +4,6 @@
 //! it last published in [`Flow`]. A wake-up that finds the channel full may be dropped: the worker
 //! has something to read then, and looks at everything shared before it sleeps again.
 
-use std::collections::BTreeSet;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
-use super::backlog::{Backlog, ProfileKey};
+use super::backlog::Backlog;
 use super::dispatcher::{Action, Completion, Dispatcher, Writing};
 use super::error::DeliveryError;
 use super::failure::Failure;
@@ -24,6 +23,7 @@ use super::settings::Sending;
 use super::state::{DataflowState, DrainState, Pause};
 use super::tick::Tick;
 use super::transport::Transport;
+use super::withdrawal::Withdrawal;
 use crate::clock::{Clock, Moment, Timestamp};
 
 /// Events read before the worker sends again.
@@ -50,8 +50,8 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) enum Command {
     Replay,
-    /// Withdraw what these profiles have waiting, then answer.
-    Withdraw(Arc<BTreeSet<ProfileKey>>, Sender<()>),
+    /// Withdraw what this takes, then answer.
+    Withdraw(Arc<Withdrawal>, Sender<()>),
     /// Drop the replays of these dead letters, then answer.
     Forget(Vec<u64>, Sender<()>),
     SetSending(Sending),
@@ -249,9 +249,9 @@ impl Worker {
             Event::Command(Command::Stop(deadline)) => return Ok(Some(deadline)),
             Event::Command(Command::Replay) => self.dispatcher.replay(),
             Event::Command(Command::SetSending(sending)) => self.dispatcher.set_sending(sending),
-            Event::Command(Command::Withdraw(profiles, done)) => {
+            Event::Command(Command::Withdraw(withdrawal, done)) => {
                 let now = self.clock.moment();
-                self.dispatcher.withdraw(&profiles, now, &*self.backlog)?;
+                self.dispatcher.withdraw(&withdrawal, now, &*self.backlog)?;
                 self.withdrew(&done);
             }
             Event::Command(Command::Forget(sequences, done)) => {

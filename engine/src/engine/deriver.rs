@@ -365,7 +365,7 @@ impl Deriver {
     /// Stores exports, less those that an earlier run has stored.
     fn store_outcome(&mut self, outcome: Outcome, appended: Timestamp) -> Result<u64, EngineError> {
         let stored = self.store.outbox().derived_next().as_u64();
-        self.withdrawals.note(&outcome.erased);
+        self.withdrawals.note(&outcome);
         let new: Vec<DerivedExport> =
             outcome.exports.into_iter().filter(|export| export.offset >= stored).collect();
         if !new.is_empty() {

@@ -238,7 +238,7 @@ impl Engine {
             let (notified, withdrawing) = (Arc::clone(delivery), Arc::clone(delivery));
             deriver.deliver_to(
                 Box::new(move |id, sequence| notified.notify(id, sequence)),
-                Box::new(move |profiles| withdrawing.withdraw(profiles)),
+                Box::new(move |withdrawal| withdrawing.withdraw(withdrawal)),
             );
         }
         self.thread("deriver", move || deriver.run(&job_queue))?;

@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::deliver::backlog::{
     Attempt, Attempted, Backlog, BacklogError, DeadLetter, Export, Origin, ProfileKey, ProgressMark,
 };
+use crate::deliver::withdrawal::Withdrawal;
 
 /// The store as delivery sees it.
 pub(super) struct StoredBacklog {
@@ -139,9 +140,9 @@ impl Backlog for StoredBacklog {
     fn withdraw(
         &self,
         dataflow: &str,
-        profiles: &BTreeSet<ProfileKey>,
-    ) -> Result<(), BacklogError> {
-        withdraw(&self.store, dataflow, profiles).map_err(failed)
+        withdrawal: &Withdrawal,
+    ) -> Result<BTreeSet<u64>, BacklogError> {
+        withdraw(&self.store, dataflow, withdrawal).map_err(failed)
     }
 
     fn withdrawn(&self, dataflow: &str, from: u64, through: u64) -> Vec<(u64, u64)> {
@@ -149,19 +150,20 @@ impl Backlog for StoredBacklog {
     }
 }
 
-/// Withdraws the exports and dead letters of `profiles`. Only for who alone delivers `dataflow`, or if
-/// nobody does.
+/// Withdraws the exports and dead letters that `withdrawal` takes, and tells their sequences. Only for
+/// who alone delivers `dataflow`, or if nobody does.
 pub(super) fn withdraw(
     store: &Store,
     dataflow: &str,
-    profiles: &BTreeSet<ProfileKey>,
-) -> Result<(), StorageError> {
+    withdrawal: &Withdrawal,
+) -> Result<BTreeSet<u64>, StorageError> {
     let is_gone = |row: &ExportRow| {
-        profiles.contains(&ProfileKey { policy: row.policy, profile: row.profile })
+        let profile = ProfileKey { policy: row.policy, profile: row.profile };
+        withdrawal.takes(profile, row.offset, &row.payload)
     };
-    store.outbox().withdraw(dataflow, &is_gone)?;
-    store.dead_letters().withdraw(dataflow, &is_gone)?;
-    Ok(())
+    let waiting = store.outbox().withdraw(dataflow, &is_gone)?;
+    let dead = store.dead_letters().withdraw(dataflow, &is_gone)?;
+    Ok(waiting.into_iter().chain(dead).collect())
 }
 
 /// Attempts kept with an export whose replays fail: the newest, and all of the last try.

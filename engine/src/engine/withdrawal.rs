@@ -1,5 +1,9 @@
 //! Withdrawing what erased profiles still have to be delivered (`SPEC.md` §3).
 //!
+//! It goes by the numbers of the profiles, and by the identities erased: where a merge policy has
+//! changed since the export, profiles are made otherwise now, and the number may be nobody's. A mark
+//! holds no payload, only a number; it is rendered as that profile is today, or to nothing.
+//!
 //! A delete is in the log before anything follows from it, and the exports derived before it are
 //! stored and numbered before they are withdrawn, so that a number never depends on what came in one
 //! batch with a delete. In between a process may die. So a mark, kept as a lane is, says up to where
@@ -18,27 +22,28 @@ use forebay_storage::{Derived, FlowMarks, LaneMark, MarkKey, Offset, Store};
 
 use super::stored_backlog;
 use crate::deliver::backlog::ProfileKey;
+use crate::deliver::withdrawal::Withdrawal;
 use crate::error::EngineError;
-use crate::project::projection::Erased;
+use crate::project::projection::Outcome;
 
 /// Name of the mark: all deletes below that offset are carried out. No dataflow's lane is called so:
 /// their names have three parts.
 const DONE: &str = "withdrawn";
 
 /// Has the dispatchers withdraw; returns the dataflows whose dispatcher did.
-pub(super) type Withdraw = Box<dyn Fn(BTreeSet<ProfileKey>) -> BTreeSet<String> + Send>;
+pub(super) type Withdraw = Box<dyn Fn(&Arc<Withdrawal>) -> BTreeSet<String> + Send>;
 
-/// Profiles erased since the last withdrawal.
+/// What was erased since the last withdrawal.
 pub(super) struct Withdrawals {
     store: Arc<Store>,
-    erased: BTreeSet<ProfileKey>,
+    due: Withdrawal,
     withdraw: Withdraw,
 }
 
 impl Withdrawals {
     /// Nothing to withdraw, and no dispatchers yet.
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, erased: BTreeSet::new(), withdraw: Box::new(|_| BTreeSet::new()) }
+        Self { store, due: Withdrawal::default(), withdraw: Box::new(|_| BTreeSet::new()) }
     }
 
     /// From here on there are dispatchers.
@@ -47,40 +52,42 @@ impl Withdrawals {
     }
 
     /// Takes note of what was erased, less what an earlier run has carried out.
-    pub(super) fn note(&mut self, erased: &[Erased]) {
-        if erased.is_empty() {
+    pub(super) fn note(&mut self, outcome: &Outcome) {
+        let (profiles, identities) = (&outcome.erased, &outcome.erased_identities);
+        if profiles.is_empty() && identities.is_empty() {
             return;
         }
         let done = self.store.outbox().lane(DONE).unwrap_or(0);
-        let new = erased.iter().filter(|erased| erased.offset >= done);
-        self.erased.extend(
-            new.map(|erased| ProfileKey {
-                policy: erased.policy,
-                profile: erased.profile.as_u64(),
-            }),
-        );
+        for erased in profiles.iter().filter(|erased| erased.offset >= done) {
+            let (policy, profile) = (erased.policy, erased.profile.as_u64());
+            self.due.add_profile(ProfileKey { policy, profile });
+        }
+        for erased in identities.iter().filter(|erased| erased.offset >= done) {
+            self.due.add_identity(&erased.namespace, &erased.id, erased.offset);
+        }
     }
 
     /// Whether there is something to withdraw.
     pub(super) fn is_due(&self) -> bool {
-        !self.erased.is_empty()
+        !self.due.is_empty()
     }
 
     /// Withdraws, once everything below `next` is derived and stored. Visible on return: nothing of
     /// theirs is sent any more. Durable with the next sync of the state, which is the caller's.
     pub(super) fn carry_out(&mut self, next: u64) -> Result<(), EngineError> {
-        let profiles = std::mem::take(&mut self.erased);
-        let done = (self.withdraw)(profiles.clone());
+        let withdrawal = Arc::new(std::mem::take(&mut self.due));
+        let done = (self.withdraw)(&withdrawal);
         let outbox = self.store.outbox();
         for dataflow in outbox.dataflows() {
             if !done.contains(&dataflow) {
-                stored_backlog::withdraw(&self.store, &dataflow, &profiles)?;
+                stored_backlog::withdraw(&self.store, &dataflow, &withdrawal)?;
             }
         }
         let mark = LaneMark { lane: DONE.to_owned(), through: next };
         let next = Offset::from_u64(next).max(outbox.derived_next());
         let marked = outbox.marked_dataflows().into_iter().map(|dataflow| {
-            let keys = profiles.iter().map(|p| MarkKey { policy: p.policy, profile: p.profile });
+            let keys = withdrawal.profiles();
+            let keys = keys.map(|p| MarkKey { policy: p.policy, profile: p.profile });
             FlowMarks { dataflow, taken: keys.collect(), ..FlowMarks::default() }
         });
         let marked = marked.collect();

@@ -26,6 +26,8 @@ use crate::record::RecordRef;
 pub struct Erasure {
     /// Place of the record in the batch.
     pub record: u32,
+    /// Those identities that the record names and somebody has named before.
+    pub named: Vec<IdentityId>,
     /// The profiles, by view.
     pub profiles: Vec<ErasedProfile>,
     /// Every identity that they had under the policies in effect, ascending; known by these numbers no
@@ -44,7 +46,30 @@ pub struct ErasedProfile {
     pub absorbed: Vec<ProfileId>,
 }
 
+/// An identity that a profile lost with its erasure, or that the delete record names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErasedIdentity {
+    /// Offset of the delete record.
+    pub offset: u64,
+    /// In lower case.
+    pub namespace: Box<str>,
+    /// The id.
+    pub id: Box<str>,
+}
+
 impl Erasure {
+    /// What the identities are called, as long as they are not blanked, for the delete at `offset`.
+    pub fn names(
+        &self,
+        offset: u64,
+        identities: &IdentityTable,
+    ) -> impl Iterator<Item = ErasedIdentity> {
+        self.named.iter().chain(&self.identities).map(move |identity| {
+            let (namespace, id) = identities.name(*identity);
+            ErasedIdentity { offset, namespace: namespace.into(), id: id.into() }
+        })
+    }
+
     /// The steps of one view: one a profile.
     pub fn steps(&self, view: usize) -> impl Iterator<Item = RoutedStep> {
         let of_view = self.profiles.iter().filter(move |erased| erased.view == view);
@@ -66,6 +91,7 @@ pub fn erase(
         .identities()
         .filter_map(|named| identities.find(named.namespace, &named.id))
         .collect();
+    erasure.named.clone_from(&named);
     while let Some(identity) = named.pop() {
         for (at, view) in views.iter_mut().enumerate() {
             let Some(profile) = view.graph.owner(identity) else { continue };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::catalog::Catalog;
 use super::context::SharedContext;
-use super::erase::Erasure;
+use super::erase::{ErasedIdentity, Erasure};
 use super::imports::Imports;
 use super::route::{BatchTime, Routed, RoutedStep, Router};
 use super::shard::{BatchContext, EndedImport, PlacedExport};
@@ -66,6 +66,9 @@ pub struct Outcome {
     /// Profiles that are no more, in order of the deletes: what was exported for them before, in this
     /// outcome too, is not to be delivered.
     pub erased: Vec<Erased>,
+    /// What those deletes named and erased: an export that was stored before, and says that it is about
+    /// one of them, is not to be delivered, whatever its profile's number.
+    pub erased_identities: Vec<ErasedIdentity>,
 }
 
 /// A number under which a profile that was erased had exports: its own, or that of a profile which it
@@ -156,6 +159,11 @@ impl Projection {
             let exports = View::fold(&mut shards, steps, &context);
             placed.extend(self.with_policy(index, exports));
         }
+        let names = routed.erasures.iter().flat_map(|erasure| {
+            let offset = first_offset + u64::from(erasure.record);
+            erasure.names(offset, &self.known.identities)
+        });
+        let erased_identities = names.collect();
         // Only now is everything rendered that may still name them.
         for identity in routed.erasures.iter().flat_map(|erasure| &erasure.identities) {
             self.known.identities.blank(*identity);
@@ -164,6 +172,7 @@ impl Projection {
             exports: self.derived(placed, first_offset),
             duplicates: routed.duplicates,
             erased: self.erased(&routed.erasures, first_offset),
+            erased_identities,
             exited: None,
         }
     }

@@ -200,7 +200,7 @@ impl Router<'_> {
         for (view, steps) in steps.iter_mut().enumerate() {
             steps.extend(erasure.steps(view));
         }
-        if !erasure.profiles.is_empty() {
+        if !erasure.named.is_empty() {
             routed.erasures.push(erasure);
         }
     }

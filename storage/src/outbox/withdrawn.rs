@@ -28,22 +28,22 @@ pub(super) struct Withdrawn(HashMap<String, BTreeMap<u64, u64>>);
 
 impl Outbox {
     /// Takes back the exports of `dataflow` that `is_gone` picks: those of a deleted profile, say.
-    /// Their sequences stay used. Returns how many there were.
+    /// Their sequences stay used. Returns those, ascending.
     ///
     /// One batch for each chunk that holds any; calling again after a crash does the rest.
     pub fn withdraw(
         &self,
         dataflow: &str,
         is_gone: &dyn Fn(&ExportRow) -> bool,
-    ) -> Result<u64, StorageError> {
-        let mut count = 0;
+    ) -> Result<Vec<u64>, StorageError> {
+        let mut gone = Vec::new();
         let mut from = 0;
         // Sought without a lock: whoever commits or trims does not wait for the search.
         while let Some(key) = self.find(dataflow, from, is_gone)? {
-            count += self.withdraw_from(dataflow, &key, is_gone)?;
+            gone.extend(self.withdraw_from(dataflow, &key, is_gone)?);
             from = keys::exports_last(&key)?.saturating_add(1);
         }
-        Ok(count)
+        Ok(gone)
     }
 
     /// The sequences of `dataflow` from `from` through `through` that were withdrawn, as ascending
@@ -78,11 +78,11 @@ impl Outbox {
         dataflow: &str,
         key: &[u8],
         is_gone: &dyn Fn(&ExportRow) -> bool,
-    ) -> Result<u64, StorageError> {
+    ) -> Result<Vec<u64>, StorageError> {
         let mut marks = self.marks();
         let trees = self.state.trees()?;
         // It may have been trimmed since it was found.
-        let Some(value) = parts::get(WHAT, &trees.outbox, key)? else { return Ok(0) };
+        let Some(value) = parts::get(WHAT, &trees.outbox, key)? else { return Ok(Vec::new()) };
         let (_, rows) = unpack_rows(value.bytes())?;
         let mut gone = Vec::new();
         let mut kept = Vec::new();
@@ -103,7 +103,7 @@ impl Outbox {
         self.rewrite(&trees, batch, (dataflow, &mut counters), (key, &kept))?;
         marks.flows.insert(dataflow.to_owned(), counters);
         self.ranges().add(dataflow, &ranges);
-        Ok(gone.len() as u64)
+        Ok(gone)
     }
 
     pub(super) fn ranges(&self) -> MutexGuard<'_, Withdrawn> {

@@ -9,6 +9,7 @@ use super::super::jitter::Jitter;
 use super::super::outcome::Outcome;
 use super::super::queue::{ANSWER_BYTES_MAX, ATTEMPTS_MAX, OPEN_MAX, PAYLOAD_BYTES_MAX};
 use super::super::settings::{AuthSettings, DataflowSettings, OauthClient, Sending, Waiting};
+use super::super::withdrawal::Withdrawal;
 use super::{Bench, asking, destination, status};
 use crate::clock::Moment;
 use crate::secret::Secret;
@@ -306,6 +307,38 @@ fn an_erased_profile_has_no_dead_letters_and_none_is_replayed() {
     bench.end(3, status(404));
     assert_eq!(bench.dead(), [2], "nor does the one that was in flight become one");
     assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
+fn what_names_an_erased_identity_is_not_sent_whatever_its_profile() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 2, 2, 1, 3, 4, 4]);
+    let about = |id: &str| format!("{{\"identityMap\":{{\"n\":[{{\"id\":\"{id}\"}}]}}}}");
+    for (sequence, export) in &mut bench.backlog.stored().exports {
+        let id = if [1, 2, 3, 6, 7].contains(sequence) { "gone" } else { "stays" };
+        export.payload = about(id).into_bytes().into();
+    }
+    // One fails for good, one is to be tried again, and one is in flight.
+    assert_eq!(bench.sends(), [1, 2, 5, 6]);
+    bench.end(1, status(404));
+    bench.end(2, status(500));
+    assert_eq!(bench.sends(), [4]);
+    for (_, marked) in bench.backlog.stored().dead.values_mut() {
+        *marked = true;
+    }
+    bench.dispatcher.replay();
+    let mut withdrawal = Withdrawal::default();
+    withdrawal.add_identity("n", "gone", 0);
+    bench.withdraw(&withdrawal);
+    assert_eq!(bench.backlog.stored().exports.keys().copied().collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(bench.dead(), NONE);
+    bench.end(6, status(500));
+    bench.end(5, status(500));
+    bench.end(4, status(200));
+    bench.ms = 100_000;
+    assert_eq!(bench.sends(), [5], "the other is tried again");
+    bench.end(5, status(200));
+    assert_eq!(bench.dispatcher.queue().len(), 0);
 }
 
 #[test]

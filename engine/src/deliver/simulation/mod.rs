@@ -14,6 +14,7 @@ use super::memory::MemoryBacklog;
 use super::outcome::Outcome;
 use super::settings::{DataflowSettings, DestinationSettings};
 use super::tick::Tick;
+use super::withdrawal::Withdrawal;
 use crate::clock::{Moment, Timestamp};
 
 fn destination() -> DestinationSettings {
@@ -109,9 +110,16 @@ impl Bench {
     }
 
     fn erase(&mut self, profiles: &[u64]) {
-        let keys = profiles.iter().map(|&profile| ProfileKey { policy: 0, profile }).collect();
+        let mut withdrawal = Withdrawal::default();
+        for &profile in profiles {
+            withdrawal.add_profile(ProfileKey { policy: 0, profile });
+        }
+        self.withdraw(&withdrawal);
+    }
+
+    fn withdraw(&mut self, withdrawal: &Withdrawal) {
         let now = self.tick().now;
-        self.dispatcher.withdraw(&keys, now, &self.backlog).unwrap();
+        self.dispatcher.withdraw(withdrawal, now, &self.backlog).unwrap();
     }
 
     fn dead(&self) -> Vec<u64> {
