@@ -3,6 +3,7 @@
 //! call it. Behind each figure stands what a request costs of the processor, the receiver aside.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -48,7 +49,6 @@ pub(crate) fn define(criterion: &mut Criterion) {
     measure(criterion, "sender/to_a_receiver_of_20_ms", PAUSE_SENDERS, &receiver);
 }
 
-#[expect(clippy::print_stderr, reason = "what Criterion cannot measure is told beside its report")]
 fn measure(criterion: &mut Criterion, name: &str, senders: u64, receiver: &Receiver) {
     let sending = Sending::to(receiver);
     let mut group = criterion.benchmark_group(name);
@@ -64,10 +64,10 @@ fn measure(criterion: &mut Criterion, name: &str, senders: u64, receiver: &Recei
     });
     group.finish();
     if let Some(cost) = sending.cost() {
-        eprintln!(
-            "{name}/{senders}: {:.1} us of processor time a request",
-            cost.as_secs_f64() * 1e6
-        );
+        let micros = cost.as_secs_f64() * 1e6;
+        let told =
+            writeln!(io::stderr(), "{name}/{senders}: {micros:.1} us of processor time a request");
+        told.expect("there is a standard error");
     }
 }
 

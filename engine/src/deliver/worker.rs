@@ -5,7 +5,7 @@
 //! has something to read then, and looks at everything shared before it sleeps again.
 
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -66,6 +66,8 @@ pub(super) struct Flow {
     pub(super) health: Health,
     pub(super) metrics: Arc<Metrics>,
     events: Sender<Event>,
+    /// Whether the worker reads no more events.
+    has_ended: AtomicBool,
     /// Exports through this sequence are durable.
     durable: AtomicU64,
     published: Mutex<Published>,
@@ -86,6 +88,7 @@ impl Flow {
             health,
             metrics: Arc::clone(dispatcher.metrics()),
             events,
+            has_ended: AtomicBool::new(false),
             durable: AtomicU64::new(dispatcher.window().durable()),
             published: Mutex::new(published),
         }
@@ -105,9 +108,12 @@ impl Flow {
         }
     }
 
-    /// `false` if the worker has ended.
+    /// `false` if the worker has ended. One that ends later may not have seen the command; then what it
+    /// would answer with is dropped.
     pub(super) fn command(&self, command: Command) -> bool {
-        self.events.send(Event::Command(command)).is_ok()
+        let sent = self.events.send(Event::Command(command)).is_ok();
+        // Looked at behind the sending: who ends behind that empties the channel.
+        sent && !self.has_ended.load(Ordering::SeqCst)
     }
 
     /// Tells the worker, if it has not ended.
@@ -177,6 +183,7 @@ impl Worker {
     pub(super) fn run(mut self) {
         let failure = self.failure.clone();
         let _guard = failure.guard();
+        let _ending = Ending { flow: Arc::clone(&self.flow), events: self.events.clone() };
         let worked = self.work().and_then(|deadline| self.stop(deadline));
         if let Err(error) = worked {
             failure.report(error);
@@ -337,6 +344,20 @@ impl Worker {
     }
 }
 
+/// However a worker ends, it leaves no command behind: a channel keeps what nobody reads, and whoever
+/// waits for an answer would wait for ever.
+struct Ending {
+    flow: Arc<Flow>,
+    events: Receiver<Event>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.flow.has_ended.store(true, Ordering::SeqCst);
+        while self.events.try_recv().is_ok() {}
+    }
+}
+
 /// Joins the senders; one that does not come back from its request is left behind, and said so.
 fn join(threads: Vec<JoinHandle<()>>, events: &Receiver<Event>, clock: &dyn Clock, dataflow: &str) {
     let deadline = clock.moment().plus(ABORT_GRACE);
@@ -358,3 +379,38 @@ fn join(threads: Vec<JoinHandle<()>>, events: &Receiver<Event>, clock: &dyn Cloc
 
 /// How often senders that end are looked for.
 const JOIN_INTERVAL: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::bounded;
+
+    use super::*;
+    use crate::deliver::settings::DestinationSettings;
+
+    #[test]
+    fn a_worker_that_ends_leaves_nobody_waiting() {
+        let settings = DestinationSettings::new("sink", "http://127.0.0.1/".parse().unwrap());
+        let (events, received) = bounded(8);
+        let state = DataflowState::default();
+        let flow = Arc::new(Flow {
+            id: "flow".to_owned(),
+            health: Health::new(&settings),
+            metrics: Arc::new(Metrics::new()),
+            events,
+            has_ended: AtomicBool::new(false),
+            durable: AtomicU64::new(0),
+            published: Mutex::new(Published { state, sending: Sending::On }),
+        });
+        let ending = Ending { flow: Arc::clone(&flow), events: received.clone() };
+        let ask = || {
+            let (done, wait) = bounded(1);
+            (flow.command(Command::Forget(Vec::new(), done)), wait)
+        };
+        let (before, unanswered) = ask();
+        drop(ending);
+        assert!(before && unanswered.recv().is_err(), "it was asked, and ended first");
+        let (after, _) = ask();
+        assert!(!after, "although somebody holds the other end of the channel");
+        drop(received);
+    }
+}
