@@ -5,13 +5,13 @@
 
 mod audiences;
 mod configuration;
+mod deliver;
 mod end_to_end;
 mod fold;
 mod log;
 mod payload;
 mod receiver;
 mod record;
-mod sender;
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn main() {
     fold::define(&mut criterion);
     audiences::define(&mut criterion);
     payload::define(&mut criterion);
-    sender::define(&mut criterion);
+    deliver::define(&mut criterion);
     end_to_end::define(&mut criterion);
     criterion.final_summary();
 }

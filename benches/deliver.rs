@@ -43,10 +43,10 @@ struct Sending {
 pub(crate) fn define(criterion: &mut Criterion) {
     let receiver = Receiver::start();
     for senders in SENDERS {
-        measure(criterion, "sender/requests_of_1_kB", senders, &receiver);
+        measure(criterion, "deliver/requests_of_1_kB", senders, &receiver);
     }
     let receiver = Receiver::pausing(PAUSE);
-    measure(criterion, "sender/to_a_receiver_of_20_ms", PAUSE_SENDERS, &receiver);
+    measure(criterion, "deliver/to_a_receiver_of_20_ms", PAUSE_SENDERS, &receiver);
 }
 
 fn measure(criterion: &mut Criterion, name: &str, senders: u64, receiver: &Receiver) {
