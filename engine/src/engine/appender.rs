@@ -16,9 +16,9 @@ use forebay_storage::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, Store};
 
 use super::control::Control;
 use super::deriver::{ControlDone, Job};
-use super::reload::Transition;
 use super::shared::Shared;
 use super::tally::Tally;
+use super::transition::Transition;
 use crate::clock::{Clock, ClockKind, Timestamp, millis};
 use crate::definitions::{AudienceKind, Definitions};
 use crate::error::EngineError;

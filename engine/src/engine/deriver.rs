@@ -17,9 +17,9 @@ use forebay_storage::{
 use super::budget::{Budgets, Divided, Freed};
 use super::control::Control;
 use super::derivation::Derivation;
-use super::reload::Transition;
 use super::shared::Shared;
 use super::tally::Tally;
+use super::transition::Transition;
 use super::withdrawal::{Withdraw, Withdrawals};
 use crate::clock::Timestamp;
 use crate::definitions::Definitions;

@@ -41,6 +41,7 @@ mod selection;
 mod shared;
 mod stored_backlog;
 mod tally;
+mod transition;
 mod withdrawal;
 
 use std::path::PathBuf;

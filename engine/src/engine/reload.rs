@@ -34,6 +34,7 @@ use super::deriver::{Deriver, Job, ask};
 use super::notice::Notice;
 use super::open::{history, other_clock};
 use super::shared::Shared;
+use super::transition::Transition;
 use super::{Engine, Mode};
 use crate::clock::ClockKind;
 use crate::config::Config;
@@ -122,18 +123,6 @@ impl Requests {
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().expect("no thread panics with this lock")
     }
-}
-
-/// Other definitions, on their way to the log and to the deriver.
-pub(super) struct Transition {
-    /// What changes.
-    pub change: Change,
-    /// What holds then.
-    pub definitions: Definitions,
-    /// A projection that has seen what the present one has not.
-    pub successor: Option<Box<Derivation>>,
-    /// Told when they hold; with the projection that was replaced, for the asker to drop.
-    pub told: Sender<Option<Box<Derivation>>>,
 }
 
 /// Whether the projection has seen what other definitions ask of the past.
