@@ -21,8 +21,11 @@ const COMMAND: &str = "run --input in.ndjson --drain --output json";
 /// Deaths of the process, at most; afterwards it is left in peace.
 const ROUNDS: usize = 15;
 
-/// Longest life of a process that is to be killed. For the first second after a crash it sends nothing,
-/// because of its rate.
+/// Longest lives of the first processes, which must not come to their end: the first has everything
+/// before it, and for a second after a crash nothing is sent, because of the rate.
+const FIRST_LIVES_MAX_MS: [u64; 4] = [300, 950, 950, 950];
+
+/// Longest life of a later process that is to be killed.
 const LIFE_MAX_MS: u64 = 2_000;
 
 /// `SPEC.md` §8 allows 100 ms. The rest is what a busy machine adds: progress is written every 100 ms
@@ -162,7 +165,8 @@ fn a_process_that_is_killed_again_and_again_ends_where_an_undisturbed_one_does()
     let mut last = None;
     while deaths.len() < ROUNDS && last.is_none() {
         // Short lives die while they open and replay, long ones while they read and deliver.
-        let life = Duration::from_millis(seed.within(5..LIFE_MAX_MS));
+        let longest = FIRST_LIVES_MAX_MS.get(deaths.len()).copied().unwrap_or(LIFE_MAX_MS);
+        let life = Duration::from_millis(seed.within(5..longest));
         match live(program.start(&mut program.command(COMMAND)), life, &stormy.receiver) {
             Ok(run) => last = Some(run),
             Err(death) => deaths.push(death),

@@ -237,6 +237,8 @@ fn dataflows_are_paused_removed_and_created_again() {
     assert_eq!(said, ["dataflow d changed"]);
     feed(&engine, &write(2));
     feed(&engine, &write(3));
+    // Delivery is told of them when they are durable.
+    engine.drain(PATIENCE, &Silent).unwrap();
     assert_eq!(engine.summary().unwrap().dataflows["d"].waiting, 2);
     place.reload(&engine, &with(""));
     assert!(engine.summary().unwrap().dataflows.is_empty());

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use forebay_engine::clock::Timestamp;
+use forebay_engine::deliver::export_id::ExportId;
 use forebay_engine::engine::LastAttempt;
 
 use crate::durations;
@@ -307,6 +308,8 @@ pub(crate) struct Which {
     /// One export, by its id
     #[arg(value_name = "EXPORT_ID")]
     #[arg(conflicts_with_all = ["dataflow", "since", "status", "limit"])]
+    // One in 64 logs has ids that begin with a hyphen.
+    #[arg(allow_hyphen_values = true, value_parser = export_id)]
     pub(crate) export: Option<String>,
     /// Of one dataflow only
     #[arg(long, value_name = "ID")]
@@ -350,6 +353,14 @@ pub(crate) enum Log {
     Cat(NotBuilt),
     /// Remove the bytes of deleted profiles now; the engine does so within 24 h of a delete
     Compact,
+}
+
+/// Takes what may be an export's id; whether there is such an export, the engine knows.
+fn export_id(text: &str) -> Result<String, String> {
+    if text.starts_with('-') && ExportId::parse(text).is_none() {
+        return Err(format!("`{text}` is neither an option of this command nor an export id"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads RFC 3339.
@@ -458,6 +469,14 @@ mod tests {
             ("dead-letters list --status 42", false, None),
             ("dead-letters list --limit 0", false, None),
             ("dead-letters export --to out.ndjson --limit 5", true, None),
+            ("dead-letters replay -vr6-vr6-vr6-vr6-vr6-gAAAAAAAAAHZA", true, None),
+            (
+                "dead-letters replay -vr6-vr6-vr6-vr6-vr6-gAAAAAAAAAHZA --payload current",
+                true,
+                None,
+            ),
+            ("dead-letters replay --al", false, None),
+            ("dead-letters replay -x", false, None),
             ("dead-letters purge --all", true, None),
             ("dead-letters purge --all --dataflow d", false, None),
             ("destination list", true, None),
