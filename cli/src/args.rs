@@ -469,14 +469,6 @@ mod tests {
             ("dead-letters list --status 42", false, None),
             ("dead-letters list --limit 0", false, None),
             ("dead-letters export --to out.ndjson --limit 5", true, None),
-            ("dead-letters replay -vr6-vr6-vr6-vr6-vr6-gAAAAAAAAAHZA", true, None),
-            (
-                "dead-letters replay -vr6-vr6-vr6-vr6-vr6-gAAAAAAAAAHZA --payload current",
-                true,
-                None,
-            ),
-            ("dead-letters replay --al", false, None),
-            ("dead-letters replay -x", false, None),
             ("dead-letters purge --all", true, None),
             ("dead-letters purge --all --dataflow d", false, None),
             ("destination list", true, None),
@@ -500,6 +492,23 @@ mod tests {
             let parsed = Args::try_parse_from(["forebay"].into_iter().chain(typed.split(' ')));
             assert_eq!(parsed.is_ok(), understood, "{typed}: {parsed:?}");
             assert_eq!(parsed.ok().and_then(|args| args.not_built()), not_built, "{typed}");
+        }
+    }
+
+    #[test]
+    fn an_export_id_may_begin_with_a_hyphen() {
+        let id = "-vr6-vr6-vr6-vr6-vr6-gAAAAAAAAAHZA";
+        // (what follows `dead-letters`, whether it is understood)
+        let cases = [
+            (format!("replay {id}"), true),
+            (format!("purge {id} --output json"), true),
+            ("replay --al".to_owned(), false),
+            ("replay -x".to_owned(), false),
+        ];
+        for (typed, understood) in cases {
+            let words = ["forebay", "dead-letters"].into_iter().chain(typed.split(' '));
+            let parsed = Args::try_parse_from(words);
+            assert_eq!(parsed.is_ok(), understood, "{typed}: {parsed:?}");
         }
     }
 
