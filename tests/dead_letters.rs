@@ -4,7 +4,6 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,9 +15,9 @@ use forebay_storage::{StoreOptions, WriteOp};
 use forebay_tests::clock::Deadline;
 use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, rule, sink_with};
 use forebay_tests::place::{Silent, feed};
-use forebay_tests::program::{finish, signal};
+use forebay_tests::program::{finish, running, signal, stopped};
 use forebay_tests::record::ndjson;
-use forebay_tests::{Answer, Place, Program, Receiver, Record, Request, Run};
+use forebay_tests::{Answer, Place, Program, Receiver, Record, Request};
 
 /// Audience `any`, dataflows `d` and `e` to `sink`, which gives up after the first attempt.
 fn configuration() -> String {
@@ -261,35 +260,20 @@ fn program(place: &Place) -> Program {
     Program::at(place.path())
 }
 
-/// Starts `run`, and waits until it listens.
-fn start(place: &Place) -> Child {
-    let program = program(place);
-    let running = program.start(program.command("run").stdout(Stdio::piped()));
-    let socket = place.data().join("engine.sock");
-    Deadline::new().until("the engine listens", || UnixStream::connect(&socket).is_ok());
-    running
-}
-
-fn stop(running: Child) {
-    signal(&running, "TERM");
-    let run: Run = finish(running);
-    assert_eq!(run.status, Some(0), "{run:?}");
-}
-
 #[test]
 fn a_replay_survives_the_death_of_the_engine() {
     let place = refused(&configuration(), &[write("bad", 1)]);
     place.receiver.answer(|_, _| Answer::AtGate);
     let before = place.receiver.requests().len();
-    let running = start(&place);
+    let engine = running(&place);
     // `d` as it was, `e` as it is: both are in flight when the engine dies.
     for arguments in ["--dataflow d", "--dataflow e --payload current"] {
         let run = program(&place).run(&format!("dead-letters replay {arguments}"));
         assert_eq!(run.status, Some(0), "{run:?}");
     }
     place.receiver.wait_until("both are in flight", |all| all.len() == before + 2);
-    signal(&running, "KILL");
-    finish(running);
+    signal(&engine, "KILL");
+    finish(engine);
 
     place.receiver.answer(|_, _| Answer::Status(200));
     let ran = place.run(&[]);
@@ -305,7 +289,7 @@ fn a_replay_survives_the_death_of_the_engine() {
 fn commands_work_with_and_without_a_running_engine() {
     for is_running in [false, true] {
         let place = refused(&configuration(), &[write("bad", 1), write("busy", 2)]);
-        let running = is_running.then(|| start(&place));
+        let engine = is_running.then(|| running(&place));
         let program = program(&place);
         let run = |arguments: &str| program.run(arguments).expect_status(0);
 
@@ -336,10 +320,10 @@ fn commands_work_with_and_without_a_running_engine() {
         assert!(current.stdout.contains("2 to replay") && current.stdout.contains(by));
         let purged = run("dead-letters purge --dataflow e --output json").json();
         assert_eq!(purged["purged"], 1, "running: {is_running}");
-        if let Some(running) = running {
+        if let Some(engine) = engine {
             let left = || run("dead-letters list --output json").json_lines().len();
             Deadline::new().until("the replays are delivered", || left() == 0);
-            stop(running);
+            stopped(engine);
         } else {
             run("run --drain");
         }
@@ -385,14 +369,14 @@ fn wrong_use_is_told_and_changes_nothing() {
 #[test]
 fn an_engine_of_another_version_is_told_from_a_broken_one() {
     let place = refused(&configuration(), &[write("bad", 1)]);
-    let running = start(&place);
+    let engine = running(&place);
     let mut newer = UnixStream::connect(place.data().join("engine.sock")).unwrap();
     newer.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     newer.write_all(b"{\"version\":999,\"question\":{\"foretell\":{\"days\":3}}}\n").unwrap();
     let mut reply = String::new();
     BufReader::new(&newer).read_line(&mut reply).unwrap();
     assert!(reply.starts_with("{\"failed\":") && reply.contains("another protocol"), "{reply}");
-    stop(running);
+    stopped(engine);
 
     let older = UnixListener::bind(place.data().join("engine.sock")).unwrap();
     let answering = std::thread::Builder::new().name("older".to_owned());

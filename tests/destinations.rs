@@ -1,31 +1,14 @@
 //! Destinations as their operator sees them: how they do, and whether they take a sample.
 
-use std::process::{Child, Stdio};
-
 use forebay_tests::clock::Deadline;
 use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, dataflow_with, rule};
-use forebay_tests::program::{finish, signal};
+use forebay_tests::program::{running, stopped};
 use forebay_tests::record::ndjson;
 use forebay_tests::{Answer, Place, Program, Receiver, Record, Request, Run};
 use serde_json::Value;
 
 fn program(place: &Place) -> Program {
     Program::at(place.path())
-}
-
-/// Starts `run`, and waits until it listens.
-fn start(place: &Place) -> Child {
-    let program = program(place);
-    let running = program.start(program.command("run").stdout(Stdio::piped()));
-    let socket = place.data().join("engine.sock");
-    Deadline::new().until("the engine listens", || socket.exists());
-    running
-}
-
-fn stop(running: Child) {
-    signal(&running, "TERM");
-    let run: Run = finish(running);
-    assert_eq!(run.status, Some(0), "{run:?}");
 }
 
 fn with_secrets(place: &Place, arguments: &str) -> Run {
@@ -140,13 +123,13 @@ fn destinations_are_listed_with_how_they_do() {
     let states = |views: &[Value]| -> Vec<String> {
         views.iter().map(|view| view["state"].as_str().unwrap().to_owned()).collect()
     };
-    let stopped = list();
-    assert_eq!(states(&stopped), ["stopped", "stopped"], "without an engine, without a directory");
-    assert_eq!((&stopped[0]["auth"], &stopped[0]["max_in_flight"]), (&"none".into(), &1.into()));
-    assert_eq!(stopped[0]["dataflows"], serde_json::json!(["d"]));
-    assert_eq!((&stopped[1]["name"], &stopped[1]["signed"]), (&"spare".into(), &false.into()));
+    let before = list();
+    assert_eq!(states(&before), ["stopped", "stopped"], "without an engine, without a directory");
+    assert_eq!((&before[0]["auth"], &before[0]["max_in_flight"]), (&"none".into(), &1.into()));
+    assert_eq!(before[0]["dataflows"], serde_json::json!(["d"]));
+    assert_eq!((&before[1]["name"], &before[1]["signed"]), (&"spare".into(), &false.into()));
 
-    let running = start(&place);
+    let engine = running(&place);
     assert_eq!(states(&list()), ["ok", "unused"]);
     let records = (0..3)
         .map(|n| Record::profile(&format!("c{n}")).at("01T00:00:00").with(&format!("\"n\":{n}")));
@@ -163,7 +146,7 @@ fn destinations_are_listed_with_how_they_do() {
     for part in ["3 waiting, the oldest for", "destination sink: paused by the breaker"] {
         assert!(screen.contains(part), "no {part}:\n{screen}");
     }
-    stop(running);
+    stopped(engine);
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
+
+use crate::Place;
+use crate::clock::Deadline;
 
 /// The binary in a directory: every command gets the configuration and the data directory there.
 #[derive(Clone, Debug)]
@@ -106,6 +110,22 @@ impl Program {
     pub fn start(&self, command: &mut Command) -> Child {
         command.spawn().expect("the binary starts")
     }
+}
+
+/// Starts `run` in `place`, and waits until somebody listens on its socket.
+pub fn running(place: &Place) -> Child {
+    let program = Program::at(place.path());
+    let child = program.start(program.command("run").stdout(Stdio::piped()));
+    let socket = place.data().join("engine.sock");
+    Deadline::new().until("the engine listens", || UnixStream::connect(&socket).is_ok());
+    child
+}
+
+/// Stops what [`running`] started; it must end well.
+pub fn stopped(child: Child) {
+    signal(&child, "TERM");
+    let run: Run = finish(child);
+    assert_eq!(run.status, Some(0), "{run:?}");
 }
 
 /// Waits for a command to end by itself.
