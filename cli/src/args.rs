@@ -71,6 +71,7 @@ pub(crate) enum Command {
     /// Print the exports that arrive: the endpoint of the starter configuration
     Receiver(Receiver),
     /// Run the engine: read inputs, derive, deliver
+    #[command(after_help = "SIGHUP makes it read the configuration again, without stopping.")]
     Run(Run),
     /// Append records and derive, send nothing
     Ingest(Ingest),
