@@ -23,7 +23,12 @@ const SECRET: &str = "secret";
 
 /// A store that packs nothing, so that bytes can be found, in small segments.
 fn plain(faults: Option<Faults>) -> StoreOptions {
-    StoreOptions { faults, compression: Compression::None, segment_bytes: 20_000 }
+    StoreOptions {
+        faults,
+        compression: Compression::None,
+        segment_bytes: 20_000,
+        ..StoreOptions::default()
+    }
 }
 
 /// The files below `dir` that hold `bytes`.

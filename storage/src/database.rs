@@ -26,7 +26,7 @@ use crate::sync_gate::SyncGate;
 use crate::{StorageError, WriteOp, directory, parts, replacement};
 
 /// Unit of the backend's own log. At 8 MiB no value of ours reaches the size of its unsynced files.
-pub(crate) const SLED_SEGMENT_BYTES: usize = 8 << 20;
+pub(crate) const UNIT_BYTES: usize = 8 << 20;
 
 /// How long an earlier opening in this process may take to let go of the file.
 const RELEASE_WAIT: Duration = Duration::from_millis(5);
@@ -53,8 +53,8 @@ pub(crate) struct Database {
 
 impl Database {
     /// Creates an empty database at `path`, durably, and leaves it closed.
-    pub(crate) fn create(path: &Path) -> Result<(), StorageError> {
-        Unfinished::begin(path, CREATE_CACHE_BYTES)?.finish()?;
+    pub(crate) fn create(path: &Path, fail_stop: &FailStop) -> Result<(), StorageError> {
+        Unfinished::begin(path, CREATE_CACHE_BYTES, fail_stop)?.finish()?;
         replacement::take_place(path)
     }
 
@@ -67,7 +67,7 @@ impl Database {
         // Opened first: the backend would create what is missing, and pass it off as empty.
         let data = path.join("db");
         let file = File::open(&data).map_err(StorageError::io("open", &data))?;
-        let backend = open_backend(path, cache_bytes)?;
+        let backend = open_backend(path, cache_bytes, fail_stop)?;
         Ok(Self {
             path: path.to_owned(),
             backend,
@@ -75,6 +75,11 @@ impl Database {
             gate: SyncGate::default(),
             fail_stop: Arc::clone(fail_stop),
         })
+    }
+
+    /// What stops writing to it.
+    pub(crate) fn fail_stop(&self) -> &FailStop {
+        &self.fail_stop
     }
 
     /// The tree of this name, created if need be.
@@ -109,11 +114,15 @@ pub(crate) struct Unfinished {
 
 impl Unfinished {
     /// Begins the database that is to be at `path`, where another may be.
-    pub(crate) fn begin(path: &Path, cache_bytes: u64) -> Result<Self, StorageError> {
+    pub(crate) fn begin(
+        path: &Path,
+        cache_bytes: u64,
+        fail_stop: &FailStop,
+    ) -> Result<Self, StorageError> {
         replacement::remove_unfinished(path)?;
         let building = replacement::unfinished(path);
         directory::create(&building)?;
-        let backend = open_backend(&building, cache_bytes)?;
+        let backend = open_backend(&building, cache_bytes, fail_stop)?;
         Ok(Self { path: path.to_owned(), backend })
     }
 
@@ -164,13 +173,17 @@ impl Unfinished {
     }
 }
 
-fn open_backend(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError> {
+fn open_backend(
+    path: &Path,
+    cache_bytes: u64,
+    fail_stop: &FailStop,
+) -> Result<sled::Db, StorageError> {
     remove_unfinished_snapshots(path)?;
     let mut waits = 0;
     loop {
         let opened = sled::Config::new()
             .path(path)
-            .segment_size(SLED_SEGMENT_BYTES)
+            .segment_size(fail_stop.unit_bytes())
             .cache_capacity(cache_bytes)
             .flush_every_ms(None)
             .open();

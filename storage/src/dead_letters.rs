@@ -236,13 +236,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::{DeadLetterRow, DeadLetters};
+    use crate::database::UNIT_BYTES;
     use crate::fail_stop::FailStop;
     use crate::state::State;
 
     #[test]
     fn only_what_is_there_can_be_marked() {
         let dir = tempfile::tempdir().unwrap();
-        let fail_stop = Arc::new(FailStop::new(None));
+        let fail_stop = Arc::new(FailStop::new(None, UNIT_BYTES));
         let state = Arc::new(State::open(&dir.path().join("state"), &fail_stop).unwrap());
         let letters = DeadLetters::open(&state).unwrap();
         let row = DeadLetterRow { died_ms: 7, ..DeadLetterRow::default() };

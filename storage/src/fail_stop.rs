@@ -3,6 +3,8 @@
 //! A failed write or sync leaves the disk in an unknown state: the kernel may have dropped the dirty
 //! pages, so that a second sync that succeeds proves nothing. The only honest way on is to stop, and
 //! to recover from what is on disk by opening the store again.
+//!
+//! It goes wherever something is written, and so carries along in which units that is done.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -13,12 +15,18 @@ use crate::{Faults, StorageError, WriteOp};
 /// Shared by everything that writes within one store.
 pub(crate) struct FailStop {
     faults: Option<Faults>,
+    unit_bytes: usize,
     stopped: OnceLock<String>,
 }
 
 impl FailStop {
-    pub(crate) fn new(faults: Option<Faults>) -> Self {
-        Self { faults, stopped: OnceLock::new() }
+    pub(crate) fn new(faults: Option<Faults>, unit_bytes: usize) -> Self {
+        Self { faults, unit_bytes, stopped: OnceLock::new() }
+    }
+
+    /// The unit in which a database that is created lays out its file.
+    pub(crate) fn unit_bytes(&self) -> usize {
+        self.unit_bytes
     }
 
     /// Runs `work`, unless an earlier one failed; if it fails or panics, it is the last one.

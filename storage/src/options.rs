@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::database::UNIT_BYTES;
+
 /// Stored bytes after which a log segment is sealed, if nothing else is asked for: 1 GiB.
 ///
 /// Opening after a kill reads what the newest segment holds, about 0.75 s for each GiB.
@@ -21,11 +23,20 @@ pub struct StoreOptions {
     pub compression: Compression,
     /// Stored bytes after which a log segment is sealed and the next one begun.
     pub segment_bytes: u64,
+    /// Unit in which each database lays out its file, kept from when it was created. For tests: a small
+    /// one makes small stores quick to create, to copy and to open, and is safe only where all values
+    /// stay below a hundredth of it.
+    pub unit_bytes: usize,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { faults: None, compression: Compression::Zstd, segment_bytes: SEGMENT_BYTES }
+        Self {
+            faults: None,
+            compression: Compression::Zstd,
+            segment_bytes: SEGMENT_BYTES,
+            unit_bytes: UNIT_BYTES,
+        }
     }
 }
 
@@ -35,6 +46,7 @@ impl fmt::Debug for StoreOptions {
             .field("faults", &self.faults.is_some())
             .field("compression", &self.compression)
             .field("segment_bytes", &self.segment_bytes)
+            .field("unit_bytes", &self.unit_bytes)
             .finish()
     }
 }

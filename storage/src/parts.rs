@@ -10,7 +10,7 @@ use std::ops::RangeBounds;
 use sled::{Batch, IVec, Tree};
 
 use crate::codec::{FORMAT, strip_format};
-use crate::database::SLED_SEGMENT_BYTES;
+use crate::database::UNIT_BYTES;
 use crate::{StorageError, keys};
 
 /// Most bytes of a value in one part, below 64 KiB with everything around it.
@@ -20,7 +20,7 @@ const PART_BYTES_MAX: usize = 60 * 1024;
 const LEAF_VALUES_MAX: usize = 17;
 
 const _: () = assert!(
-    (LEAF_VALUES_MAX + 1) * (PART_BYTES_MAX + 1024) < SLED_SEGMENT_BYTES / 4,
+    (LEAF_VALUES_MAX + 1) * (PART_BYTES_MAX + 1024) < UNIT_BYTES / 4,
     "a full leaf must stay below the size that goes to an unsynced file"
 );
 

@@ -41,7 +41,7 @@ impl Rewriting<'_> {
         path: &Path,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<bool, StorageError> {
-        let built = Unfinished::begin(path, CACHE_BYTES)?;
+        let built = Unfinished::begin(path, CACHE_BYTES, self.segment.fail_stop())?;
         let is_whole = self.copy(&built, goes_on)?;
         if is_whole {
             built.finish()?;

@@ -39,6 +39,11 @@ impl Segment {
         Ok(Self { base, tree: database.tree(TREE)?, database })
     }
 
+    /// What stops writing to it.
+    pub(crate) fn fail_stop(&self) -> &FailStop {
+        self.database.fail_stop()
+    }
+
     /// The offset of its first chunk.
     pub(crate) fn base(&self) -> Offset {
         self.base

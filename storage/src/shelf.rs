@@ -175,7 +175,7 @@ fn path(dir: &Path, base: Offset) -> PathBuf {
 fn create(dir: &Path, base: Offset, fail_stop: &Arc<FailStop>) -> Result<Segment, StorageError> {
     let path = path(dir, base);
     fail_stop.write(WriteOp::OpenSegment, || {
-        Database::create(&path)?;
+        Database::create(&path, fail_stop)?;
         Segment::open(&path, base, fail_stop)
     })
 }

@@ -57,7 +57,7 @@ impl State {
     pub(crate) fn open(path: &Path, fail_stop: &Arc<FailStop>) -> Result<Self, StorageError> {
         replacement::restore(path)?;
         if !path.is_dir() {
-            fail_stop.write(WriteOp::OpenState, || Database::create(path))?;
+            fail_stop.write(WriteOp::OpenState, || Database::create(path, fail_stop))?;
         }
         let trees = Trees::open(path, fail_stop)?;
         Ok(Self {
@@ -110,7 +110,7 @@ impl State {
         let mut trees = self.trees.write().expect(NEVER_POISONED);
         let Some(open) = trees.as_ref() else { return Err(not_open()) };
         self.fail_stop.write(WriteOp::CopyState, || {
-            let built = Unfinished::begin(&self.path, CACHE_BYTES)?;
+            let built = Unfinished::begin(&self.path, CACHE_BYTES, &self.fail_stop)?;
             built.copy_all(&open.database)?;
             built.finish()
         })?;
@@ -156,13 +156,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::State;
+    use crate::database::UNIT_BYTES;
     use crate::fail_stop::FailStop;
     use crate::meta::Meta;
 
     #[test]
     fn a_renewed_state_is_the_same() {
         let dir = tempfile::tempdir().unwrap();
-        let fail_stop = Arc::new(FailStop::new(None));
+        let fail_stop = Arc::new(FailStop::new(None, UNIT_BYTES));
         let state = Arc::new(State::open(&dir.path().join("state"), &fail_stop).unwrap());
         let meta = Meta::open(&state).unwrap();
         meta.put("clock", b"event").unwrap();

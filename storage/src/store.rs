@@ -28,8 +28,8 @@ impl Store {
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StorageError> {
         directory::create_private(dir)?;
         let lock = directory::lock(dir)?;
-        let StoreOptions { faults, compression, segment_bytes } = options;
-        let fail_stop = Arc::new(FailStop::new(faults));
+        let StoreOptions { faults, compression, segment_bytes, unit_bytes } = options;
+        let fail_stop = Arc::new(FailStop::new(faults, unit_bytes));
         let state = Arc::new(State::open(&dir.join("state"), &fail_stop)?);
         Ok(Self {
             dir: dir.to_owned(),

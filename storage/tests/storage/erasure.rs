@@ -22,7 +22,12 @@ const SECRET: &str = "ana@example.com";
 
 fn options(faults: Option<Faults>) -> StoreOptions {
     // Small segments, so that an erasure concerns several; nothing packed, so that bytes can be found.
-    StoreOptions { faults, compression: Compression::None, segment_bytes: 40_000 }
+    StoreOptions {
+        faults,
+        compression: Compression::None,
+        segment_bytes: 40_000,
+        ..StoreOptions::default()
+    }
 }
 
 fn open(dir: &Path) -> Store {
