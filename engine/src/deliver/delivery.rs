@@ -376,7 +376,7 @@ impl Delivery {
             flow,
             dispatcher,
             events: received,
-            senders: SenderPool::new(context, settings.max_in_flight),
+            senders: Box::new(SenderPool::new(context, settings.max_in_flight)),
             transport: Arc::clone(transport),
             backlog: Arc::clone(&self.backlog),
             clock: Arc::clone(&self.clock),

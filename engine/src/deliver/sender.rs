@@ -31,6 +31,16 @@ pub(super) struct SenderContext {
     pub(super) events: Sender<Event>,
 }
 
+/// Those who send what a worker hands out, and tell it how that ended. The second implementation is the
+/// simulation's.
+pub(super) trait Senders: Send {
+    /// Hands `dispatch` to a sender. `in_flight` counts it and all others not ended.
+    fn send(&mut self, dispatch: Dispatch, in_flight: usize) -> std::io::Result<()>;
+
+    /// Lets the senders end once they have nothing left; returns the threads to be joined.
+    fn stop(self: Box<Self>) -> Vec<JoinHandle<()>>;
+}
+
 /// A dataflow's senders.
 pub(super) struct SenderPool {
     shared: Arc<Shared>,
@@ -54,22 +64,6 @@ impl SenderPool {
         Self { shared, jobs, work, threads: Vec::new(), started: 0 }
     }
 
-    /// Hands `dispatch` to a sender. `in_flight` counts it and all others not ended: there is a
-    /// thread for each, so it waits for none of them.
-    pub(super) fn send(&mut self, dispatch: Dispatch, in_flight: usize) -> std::io::Result<()> {
-        self.jobs.send(dispatch).expect("the pool keeps its end of the channel");
-        if self.shared.alive.load(Ordering::SeqCst) < in_flight {
-            self.start()?;
-        }
-        Ok(())
-    }
-
-    /// Lets the senders end once they have nothing left; returns them to be joined.
-    pub(super) fn stop(self) -> Vec<JoinHandle<()>> {
-        drop((self.jobs, self.work));
-        self.threads
-    }
-
     fn start(&mut self) -> std::io::Result<()> {
         for ended in self.threads.extract_if(.., |thread| thread.is_finished()) {
             if ended.join().is_err() {
@@ -87,6 +81,22 @@ impl SenderPool {
         }
         self.threads.push(thread?);
         Ok(())
+    }
+}
+
+impl Senders for SenderPool {
+    /// There is a thread for each request in flight, so this one waits for none of them.
+    fn send(&mut self, dispatch: Dispatch, in_flight: usize) -> std::io::Result<()> {
+        self.jobs.send(dispatch).expect("the pool keeps its end of the channel");
+        if self.shared.alive.load(Ordering::SeqCst) < in_flight {
+            self.start()?;
+        }
+        Ok(())
+    }
+
+    fn stop(self: Box<Self>) -> Vec<JoinHandle<()>> {
+        drop((self.jobs, self.work));
+        self.threads
     }
 }
 

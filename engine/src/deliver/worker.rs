@@ -18,7 +18,7 @@ use super::error::DeliveryError;
 use super::failure::Failure;
 use super::health::Health;
 use super::metrics::Metrics;
-use super::sender::SenderPool;
+use super::sender::Senders;
 use super::settings::Sending;
 use super::state::{DataflowState, DrainState, Pause};
 use super::tick::Tick;
@@ -171,7 +171,7 @@ pub(super) struct Worker {
     pub(super) flow: Arc<Flow>,
     pub(super) dispatcher: Dispatcher,
     pub(super) events: Receiver<Event>,
-    pub(super) senders: SenderPool,
+    pub(super) senders: Box<dyn Senders>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) backlog: Arc<dyn Backlog>,
     pub(super) clock: Arc<dyn Clock>,
@@ -192,16 +192,27 @@ impl Worker {
 
     /// Sends until told to stop; returns when open requests must have ended.
     fn work(&mut self) -> Result<Moment, DeliveryError> {
-        // Before anything is sent: from now on a crash must be known for one.
-        self.write_progress(Tick::read(&*self.clock), Writing::Running)?;
+        self.begin()?;
         loop {
-            let next = self.send()?;
-            self.write_progress_if_due()?;
-            self.publish();
-            if let Some(deadline) = self.wait(next)? {
+            let until = self.turn()?;
+            let Some(first) = self.next_event(until) else { continue };
+            if let Some(deadline) = self.take_in_from(first)? {
                 return Ok(deadline);
             }
         }
+    }
+
+    /// Before anything is sent: from now on a crash must be known for one.
+    pub(super) fn begin(&mut self) -> Result<(), DeliveryError> {
+        self.write_progress(Tick::read(&*self.clock), Writing::Running)
+    }
+
+    /// Sends what may be sent and writes what is due; returns when time alone gives more to do.
+    pub(super) fn turn(&mut self) -> Result<Option<Moment>, DeliveryError> {
+        let next = self.send()?;
+        self.write_progress_if_due()?;
+        self.publish();
+        Ok(next.into_iter().chain(self.dispatcher.progress_due()).min())
     }
 
     /// Sends what may be sent; returns when more may be, if time alone allows it.
@@ -221,10 +232,8 @@ impl Worker {
         }
     }
 
-    /// Waits for events, or for `next`, or for progress to be due, and takes in what has come.
-    fn wait(&mut self, next: Option<Moment>) -> Result<Option<Moment>, DeliveryError> {
-        let until = next.into_iter().chain(self.dispatcher.progress_due()).min();
-        let Some(first) = self.next_event(until) else { return Ok(None) };
+    /// Takes in an event and some of those behind it; returns a deadline if one says to stop.
+    pub(super) fn take_in_from(&mut self, first: Event) -> Result<Option<Moment>, DeliveryError> {
         let mut event = Some(first);
         for _ in 0..EVENTS_PER_TURN {
             let Some(current) = event else { break };
@@ -249,7 +258,7 @@ impl Worker {
     }
 
     /// Takes in an event; returns a deadline if it says to stop.
-    fn take_in(&mut self, event: Event) -> Result<Option<Moment>, DeliveryError> {
+    pub(super) fn take_in(&mut self, event: Event) -> Result<Option<Moment>, DeliveryError> {
         match event {
             Event::Wake => {}
             Event::Ended(completion) => self.ended(&completion)?,

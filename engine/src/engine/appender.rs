@@ -110,9 +110,10 @@ impl Appender {
     /// An idle engine sleeps until the boundary: the deriver rings when it has moved.
     fn next_group(&mut self, requests: &Receiver<Append>) -> Option<Vec<Append>> {
         loop {
-            if self.is_boundary_due() && requests.is_empty() {
-                let (told, _) = crossbeam::channel::bounded(1);
-                return Some(vec![Append::Control(Control::Tick {}, told)]);
+            if requests.is_empty()
+                && let Some(tick) = self.due_tick()
+            {
+                return Some(tick);
             }
             let patience = self.patience();
             crossbeam::channel::select! {
@@ -123,6 +124,12 @@ impl Appender {
                 default(patience) => {}
             }
         }
+    }
+
+    /// What to append if a boundary has passed that no entry of the log has reached yet.
+    pub(super) fn due_tick(&self) -> Option<Vec<Append>> {
+        let (told, _) = crossbeam::channel::bounded(1);
+        self.is_boundary_due().then(|| vec![Append::Control(Control::Tick {}, told)])
     }
 
     fn patience(&self) -> Duration {
@@ -141,14 +148,14 @@ impl Appender {
         self.shared.derived_next() == self.store.log().next_offset().as_u64()
     }
 
-    /// Whether a boundary has passed that no entry of the log has reached yet.
     fn is_boundary_due(&self) -> bool {
         self.rules.kind == ClockKind::Wall
             && self.is_derived()
             && self.shared.next_boundary() <= self.clock.now()
     }
 
-    fn append_group(&mut self, mut group: Vec<Append>) -> Result<(), EngineError> {
+    /// Appends what was asked for, makes it durable, and hands it on.
+    pub(super) fn append_group(&mut self, mut group: Vec<Append>) -> Result<(), EngineError> {
         self.appended = self.appended.max(self.clock.now());
         self.refuse_and_keep(&mut group)?;
         let mut jobs = Vec::with_capacity(group.len());
@@ -321,7 +328,7 @@ fn until(boundary: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// What is waiting, as far as one sync is enough for it.
-fn group_from(first: Append, requests: &Receiver<Append>) -> Vec<Append> {
+pub(super) fn group_from(first: Append, requests: &Receiver<Append>) -> Vec<Append> {
     let mut group = vec![first];
     while group.len() < GROUP_BLOCKS && !matches!(group.last(), Some(Append::Definitions(_))) {
         match requests.try_recv() {

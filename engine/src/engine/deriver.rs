@@ -109,7 +109,7 @@ pub(super) struct Deriver {
     shared: Arc<Shared>,
     notify: Notify,
     /// Told when exports are done.
-    freed: Receiver<()>,
+    pub(super) freed: Receiver<()>,
     /// Jobs done since marked profiles had a turn.
     jobs_done: u32,
     /// Sequences to tell once they are durable, by dataflow.
@@ -194,8 +194,7 @@ impl Deriver {
                 Ok(job) => job,
                 Err(TryRecvError::Disconnected) => return self.settle(),
                 Err(TryRecvError::Empty) => {
-                    self.settle()?;
-                    if self.take_held_back()? {
+                    if self.rest()? {
                         continue;
                     }
                     match self.sleep(jobs) {
@@ -209,6 +208,12 @@ impl Deriver {
         }
     }
 
+    /// What is done when no job waits; whether there may be more of that to do.
+    pub(super) fn rest(&mut self) -> Result<bool, EngineError> {
+        self.settle()?;
+        self.take_held_back()
+    }
+
     fn sleep(&self, jobs: &Receiver<Job>) -> Wake {
         let freed = if self.is_holding_back() { &self.freed } else { &never() };
         select! {
@@ -217,7 +222,8 @@ impl Deriver {
         }
     }
 
-    fn work_on(&mut self, job: Job) -> Result<(), EngineError> {
+    /// Does one job, and what is due by it.
+    pub(super) fn work_on(&mut self, job: Job) -> Result<(), EngineError> {
         match job {
             Job::Records { batch, first_offset, next_offset, appended, tally, .. } => {
                 let duplicates =

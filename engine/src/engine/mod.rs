@@ -49,7 +49,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
+use forebay_storage::{Store, StoreOptions};
 
 pub use dead_letters::Payload;
 pub use delivery_answers::destination_views;
@@ -64,11 +64,11 @@ use crate::deliver::delivery::{Delivery, DeliverySetup};
 use crate::error::{EngineError, with_sources};
 use crate::input::Position;
 use crate::record::RejectsFile;
-use appender::{Append, Appender, ClockRules, parse_rules};
+use appender::{Append, Appender, ClockRules};
 use compaction::{Compactor, RejectsOwner};
 use control::Control;
 use deriver::{ControlDone, Job};
-use open::Replayed;
+use open::{Opened, Replayed};
 use reload::{Reloader, Requests};
 use shared::Shared;
 use stored_backlog::StoredBacklog;
@@ -150,13 +150,8 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<Self, EngineError> {
         let opened = options.clock.moment();
-        let store = Arc::new(Store::open(&options.data, storage)?);
-        let shared = Arc::new(Shared::default());
-        let mut replayed = open::replay(&store, &options, &shared, progress)?;
-        let rejects = RejectsFile::open(&options.data, replayed.marks.rejects)?;
-        if options.mode != Mode::Inspect {
-            apply_configuration(&store, &options, &mut replayed)?;
-        }
+        let Opened { store, shared, mut replayed, rejects } =
+            open::open(&options, storage, progress)?;
         let delivery = match (&options.config, options.mode) {
             (Some(config), Mode::Deliver) => {
                 let backlog = StoredBacklog::new(&store, replayed.deriver.budgets.freed());
@@ -164,7 +159,6 @@ impl Engine {
             }
             _ => None,
         };
-        shared.set_parse_rules(parse_rules(replayed.deriver.definitions()));
         if let Some(config) = options.config {
             shared.set_configuration(config);
         }
@@ -429,29 +423,6 @@ impl Drop for PanicGuard {
             self.shared.fail(&error);
         }
     }
-}
-
-/// Appends what the configuration changes, and applies it.
-fn apply_configuration(
-    store: &Arc<Store>,
-    options: &Options,
-    replayed: &mut Replayed,
-) -> Result<(), EngineError> {
-    let Some(config) = &options.config else { return Ok(()) };
-    let Some(control) = open::change(&replayed.deriver, config) else { return Ok(()) };
-    let appended = replayed.marks.appended.max(options.clock.now());
-    replayed.marks.appended = appended;
-    let bytes = control.to_bytes();
-    let chunk = Chunk {
-        now_ms: appended.as_millis(),
-        mark: None,
-        rejects: None,
-        entries: vec![Entry { kind: EntryKind::Control, bytes: &bytes }],
-    };
-    let offset = store.log().append(&[chunk])?.as_u64();
-    store.log().sync()?;
-    replayed.deriver.derive_control(&control, offset, appended)?;
-    replayed.deriver.settle()
 }
 
 fn start_delivery(

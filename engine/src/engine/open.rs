@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
-use forebay_storage::Store;
+use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
 
+use super::appender::parse_rules;
 use super::control::Control;
 use super::deriver::Deriver;
 use super::playback::{Played, read_control};
@@ -20,9 +21,22 @@ use crate::config::Config;
 use crate::definitions::{self, Definitions};
 use crate::error::EngineError;
 use crate::project::projection::Projection;
+use crate::record::RejectsFile;
 
 /// Name of the stored clock kind.
 const META_CLOCK: &str = "clock";
+
+/// A data directory, opened: ready for threads to work on.
+pub(super) struct Opened {
+    /// Where everything durable is.
+    pub store: Arc<Store>,
+    /// What the threads will tell each other.
+    pub shared: Arc<Shared>,
+    /// What the log and the configuration have led to.
+    pub replayed: Replayed,
+    /// Where refused lines go.
+    pub rejects: RejectsFile,
+}
 
 /// What the log told.
 pub(super) struct Replayed {
@@ -34,8 +48,25 @@ pub(super) struct Replayed {
     pub kind: ClockKind,
 }
 
+/// Opens the data directory, replays its log, and applies the configuration unless one only looks.
+pub(super) fn open(
+    options: &Options,
+    storage: StoreOptions,
+    progress: &dyn Progress,
+) -> Result<Opened, EngineError> {
+    let store = Arc::new(Store::open(&options.data, storage)?);
+    let shared = Arc::new(Shared::default());
+    let mut replayed = replay(&store, options, &shared, progress)?;
+    let rejects = RejectsFile::open(&options.data, replayed.marks.rejects)?;
+    if options.mode != Mode::Inspect {
+        apply_configuration(&store, options, &mut replayed)?;
+    }
+    shared.set_parse_rules(parse_rules(replayed.deriver.definitions()));
+    Ok(Opened { store, shared, replayed, rejects })
+}
+
 /// Replays the log of `store`.
-pub(super) fn replay(
+fn replay(
     store: &Arc<Store>,
     options: &Options,
     shared: &Arc<Shared>,
@@ -75,8 +106,31 @@ pub(super) fn replay(
     Ok(Replayed { deriver, marks: replay.into_marks(), kind })
 }
 
+/// Appends what the configuration changes, and applies it.
+fn apply_configuration(
+    store: &Arc<Store>,
+    options: &Options,
+    replayed: &mut Replayed,
+) -> Result<(), EngineError> {
+    let Some(config) = &options.config else { return Ok(()) };
+    let Some(control) = change(&replayed.deriver, config) else { return Ok(()) };
+    let appended = replayed.marks.appended.max(options.clock.now());
+    replayed.marks.appended = appended;
+    let bytes = control.to_bytes();
+    let chunk = Chunk {
+        now_ms: appended.as_millis(),
+        mark: None,
+        rejects: None,
+        entries: vec![Entry { kind: EntryKind::Control, bytes: &bytes }],
+    };
+    let offset = store.log().append(&[chunk])?.as_u64();
+    store.log().sync()?;
+    replayed.deriver.derive_control(&control, offset, appended)?;
+    replayed.deriver.settle()
+}
+
 /// The change that the configuration makes, to be appended as a control entry.
-pub(super) fn change(deriver: &Deriver, config: &Config) -> Option<Control> {
+fn change(deriver: &Deriver, config: &Config) -> Option<Control> {
     definitions::diff(deriver.definitions(), &config.definitions)
         .map(|change| Control::Definitions(Box::new(change)))
 }
