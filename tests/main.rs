@@ -1,5 +1,6 @@
 //! One file a behaviour.
 
+mod as_of;
 mod audiences_time;
 mod authentication;
 mod backfill;

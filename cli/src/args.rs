@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use forebay_engine::clock::Timestamp;
 use forebay_engine::deliver::export_id::ExportId;
-use forebay_engine::engine::LastAttempt;
+use forebay_engine::engine::{AsOf, LastAttempt};
 
 use crate::durations;
 
@@ -209,9 +209,12 @@ pub(crate) struct Profile {
     /// The merge policy to see it under, if not the default one
     #[arg(long, value_name = "ID")]
     pub(crate) merge_policy: Option<String>,
-    /// Not built yet.
-    #[arg(long, hide = true, value_name = "OFFSET|TIME")]
-    pub(crate) as_of: Option<OsString>,
+    /// As it was after the entry at this offset of the log, or at this time (RFC 3339)
+    #[arg(long, value_name = "OFFSET|TIME", value_parser = AsOf::parse)]
+    pub(crate) as_of: Option<AsOf>,
+    /// Show the payload that this dataflow would be sent; json has those of all
+    #[arg(long, value_name = "ID")]
+    pub(crate) dataflow: Option<String>,
 }
 
 /// `forebay audience`
@@ -407,7 +410,6 @@ impl Args {
             Command::Log(Log::Cat(_)) => Some("`forebay log cat`"),
             Command::Run(run) if run.follow => Some("`run --follow`"),
             Command::Run(run) if run.listen.is_some() => Some("`run --listen`"),
-            Command::Profile(profile) if profile.as_of.is_some() => Some("`profile --as-of`"),
             _ => None,
         }
     }
@@ -449,7 +451,9 @@ mod tests {
             ("ingest a.ndjson --strict --data d --output json", true, None),
             ("profile Email", false, None),
             ("profile Email ana@example.com --merge-policy strict", true, None),
-            ("profile Email a --as-of 7", true, Some("`profile --as-of`")),
+            ("profile Email a --as-of 7 --dataflow d", true, None),
+            ("profile Email a --as-of 2026-01-01T00:00:00Z", true, None),
+            ("profile Email a --as-of yesterday", false, None),
             ("status", true, None),
             ("audience", false, None),
             ("audience list", true, None),

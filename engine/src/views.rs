@@ -97,8 +97,14 @@ pub struct ProfileView {
     pub identities: Vec<IdentityView>,
     /// Memberships, by audience.
     pub memberships: BTreeMap<String, MembershipView>,
-    /// The clock when this was read.
+    /// What each dataflow would be sent of it: the payload, by dataflow.
+    #[serde(default)]
+    pub payloads: BTreeMap<String, Box<serde_json::value::RawValue>>,
+    /// The clock when this was read, or as of then.
     pub clock: String,
+    /// Every entry of the log below this offset is in it, and no other.
+    #[serde(default)]
+    pub next_offset: u64,
 }
 
 /// One identity of a profile.

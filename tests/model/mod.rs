@@ -11,6 +11,7 @@ mod changes;
 mod customer;
 mod definitions;
 mod naive;
+mod past;
 mod random;
 
 use std::collections::BTreeMap;

@@ -1,40 +1,54 @@
-//! `forebay profile`: what is known of one customer.
+//! `forebay profile`: what is known of one customer, or was.
 
+use forebay_engine::engine::{AsOf, ProfileQuestion};
 use forebay_engine::views::ProfileView;
 use serde_json::Value;
 
 use crate::args::{Format, Global, Profile};
 use crate::exit_code::{CliError, Outcome};
 use crate::output;
-use crate::serve::protocol::{Answer, Question};
+use crate::serve::past::ask_past;
+use crate::serve::protocol::{Answer, PastQuestion, Question};
 use crate::serve::session::{ask_once, confused};
 
 /// Prints the profile that has an identity; exit status 1 if none has.
 pub(crate) fn run(args: &Profile, global: &Global) -> Result<Outcome, CliError> {
-    let question = Question::Profile {
+    let question = ProfileQuestion {
         namespace: args.namespace.clone(),
         id: args.id.clone(),
         policy: args.merge_policy.clone(),
+        dataflow: args.dataflow.clone(),
     };
-    let answer = ask_once(&global.data, &question)?;
+    let answer = match args.as_of {
+        None => ask_once(&global.data, &Question::Profile(question))?,
+        Some(as_of) => ask_past(&global.data, PastQuestion::Profile { question, as_of })?,
+    };
     let Answer::Profile(profile) = answer else { return Err(confused(&answer)) };
-    let Some(profile) = profile else {
-        return Err(CliError::Failed(format!(
-            "no profile has the identity {} `{}` (namespaces compare case-insensitively, ids exactly)",
-            args.namespace, args.id
-        )));
-    };
+    let Some(profile) = profile else { return Err(nobody(args)) };
     match global.output {
         Format::Json => output::json(&profile)?,
-        Format::Text => output::text(&page(&profile))?,
+        Format::Text => output::text(&page(&profile, args.dataflow.as_deref()))?,
     }
     Ok(Outcome::Ok)
 }
 
-fn page(profile: &ProfileView) -> String {
+fn nobody(args: &Profile) -> CliError {
+    let (had, when) = match args.as_of {
+        None => ("has", String::new()),
+        Some(AsOf::Offset(offset)) => ("had", format!(" as of offset {offset}")),
+        Some(AsOf::Time(time)) => ("had", format!(" as of {time}")),
+    };
+    CliError::Failed(format!(
+        "no profile {had} the identity {} `{}`{when} (namespaces compare case-insensitively, ids \
+         exactly)",
+        args.namespace, args.id
+    ))
+}
+
+fn page(profile: &ProfileView, dataflow: Option<&str>) -> String {
     let mut lines = vec![format!(
-        "profile {} under merge policy {}, clock {}\n\nidentities",
-        profile.profile, profile.merge_policy, profile.clock
+        "profile {} under merge policy {}, clock {}, next offset {}\n\nidentities",
+        profile.profile, profile.merge_policy, profile.clock, profile.next_offset
     )];
     for identity in &profile.identities {
         lines.push(format!("  {}: {}", identity.namespace, identity.id));
@@ -49,6 +63,13 @@ fn page(profile: &ProfileView) -> String {
     }
     lines.push("\nattributes".to_owned());
     lines.push(indented(profile.attributes.get()));
+    if let Some(dataflow) = dataflow {
+        lines.push(format!("\npayload of {dataflow}"));
+        lines.push(profile.payloads.get(dataflow).map_or_else(
+            || format!("  none: it maps no audience of merge policy {}", profile.merge_policy),
+            |payload| indented(payload.get()),
+        ));
+    }
     lines.join("\n")
 }
 

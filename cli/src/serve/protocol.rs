@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
-use forebay_engine::engine::{Import, Payload, Selection};
+use forebay_engine::engine::{AsOf, Import, Payload, ProfileQuestion, Selection};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{
     AudiencePage, AudienceView, CompactionView, DataflowView, DeadLetterPage, DestinationView,
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 /// Raised whenever an older program could misunderstand what is said here.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Longest request line; a question is a few words.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
@@ -44,7 +44,9 @@ pub(crate) enum Question {
     /// `forebay status`
     Status,
     /// `forebay profile`
-    Profile { namespace: String, id: String, policy: Option<String> },
+    Profile(ProfileQuestion),
+    /// What was.
+    Past(PastQuestion),
     /// `forebay audience list`
     Audiences,
     /// One page of `forebay audience members`
@@ -71,6 +73,14 @@ pub(crate) enum Question {
     Audience { id: String },
     /// `forebay import-audience`: frames follow, with the file as it is.
     ImportAudience(Import),
+}
+
+/// What can be asked of the past: of an engine, or of the log of a directory that nobody holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PastQuestion {
+    /// `forebay profile --as-of`
+    Profile { question: ProfileQuestion, as_of: AsOf },
 }
 
 /// A line from the server.
@@ -245,21 +255,31 @@ impl Read for Frames<'_> {
 mod tests {
     use std::io::{ErrorKind, Read};
 
+    use forebay_engine::clock::Timestamp;
     use forebay_engine::engine::LastAttempt;
     use forebay_engine::views::{IngestSummary, LogView, ProfileView};
 
     use super::*;
+
+    fn profile() -> ProfileQuestion {
+        ProfileQuestion {
+            namespace: "Email".into(),
+            id: "a\n\"b\"".into(),
+            policy: Some("p".into()),
+            dataflow: None,
+        }
+    }
 
     #[test]
     fn a_question_arrives_as_it_was_asked() {
         let some = |text: &str| Some(text.to_owned());
         let cases = [
             Question::Status,
-            Question::Profile {
-                namespace: "Email".into(),
-                id: "a\n\"b\"".into(),
-                policy: some("p"),
-            },
+            Question::Profile(profile()),
+            Question::Past(PastQuestion::Profile {
+                question: profile(),
+                as_of: AsOf::Time(Timestamp::from_millis(-1)),
+            }),
             Question::Members { audience: "vip".into(), from: u64::MAX, limit: 1000 },
             Question::DeadLetters {
                 selection: Selection { since_ms: Some(-1), ..Selection::default() },

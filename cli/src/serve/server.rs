@@ -20,7 +20,7 @@ use forebay_engine::error::EngineError;
 use forebay_engine::views::{ImportSummary, IngestSummary};
 
 use super::protocol::{Answer, FRAME_BYTES_MAX, Frames, Question, Reply, read_request, write_line};
-use super::socket;
+use super::{past, socket};
 
 /// Most connections answered at once; a person types one command at a time, scripts a few.
 const CONNECTIONS_MAX: usize = 64;
@@ -42,9 +42,8 @@ impl Service for Engine {
     fn answer(&self, question: &Question) -> Result<Answer, EngineError> {
         Ok(match question {
             Question::Status => Answer::Status(self.status()?),
-            Question::Profile { namespace, id, policy } => {
-                Answer::Profile(self.profile(namespace, id, policy.as_deref())?)
-            }
+            Question::Profile(asked) => Answer::Profile(self.profile_page(asked)?),
+            Question::Past(asked) => past::answer(&self.history()?, asked, &Quiet)?,
             Question::Audiences => Answer::Audiences(self.audiences()?),
             Question::Members { audience, from, limit } => {
                 Answer::Members(self.members(audience, *from, *limit)?)

@@ -58,30 +58,17 @@ impl Session {
         mode: Mode,
         config: impl Fn() -> Result<Option<Config>, CliError>,
     ) -> Result<Self, CliError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let start = clock.moment();
-        loop {
-            if let Some(client) = Client::connect(data)? {
-                return Ok(Self::Running(client));
-            }
+        let reached = reach(data, |clock| {
+            let options = Options { data: data.to_owned(), config: config()?, mode, clock };
             let bars = Bars::new();
-            let options = Options {
-                data: data.to_owned(),
-                config: config()?,
-                mode,
-                clock: Arc::clone(&clock),
-            };
             let opened = Engine::open(options, &bars);
             bars.clear();
-            match opened {
-                Ok(engine) => return Ok(Self::Local(Box::new(engine))),
-                Err(EngineError::InUse(_)) if clock.moment().since(start) < PATIENCE => {
-                    let waited = channel::after(BETWEEN_TRIES).recv();
-                    waited.expect("a timer channel fires once");
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+            Ok(opened)
+        })?;
+        Ok(match reached {
+            Reached::Running(client) => Self::Running(client),
+            Reached::Local(engine) => Self::Local(Box::new(engine)),
+        })
     }
 
     /// Asks one question.
@@ -101,6 +88,37 @@ impl Session {
     }
 }
 
+/// Who can be asked about a data directory.
+pub(crate) enum Reached<T> {
+    /// The process that holds it.
+    Running(Client),
+    /// What this process opened.
+    Local(T),
+}
+
+/// Reaches the process that holds `data`; if none does, opens it with `open`, which is tried again for
+/// a while where the directory is in use.
+pub(crate) fn reach<T>(
+    data: &Path,
+    open: impl Fn(Arc<dyn Clock>) -> Result<Result<T, EngineError>, CliError>,
+) -> Result<Reached<T>, CliError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let start = clock.moment();
+    loop {
+        if let Some(client) = Client::connect(data)? {
+            return Ok(Reached::Running(client));
+        }
+        match open(Arc::clone(&clock))? {
+            Ok(opened) => return Ok(Reached::Local(opened)),
+            Err(EngineError::InUse(_)) if clock.moment().since(start) < PATIENCE => {
+                let waited = channel::after(BETWEEN_TRIES).recv();
+                waited.expect("a timer channel fires once");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Opens a session on `data`, asks `question`, and closes it.
 pub(crate) fn ask_once(data: &Path, question: &Question) -> Result<Answer, CliError> {
     let mut session = Session::inspect(data)?;
@@ -115,7 +133,7 @@ pub(crate) fn confused(answer: &Answer) -> CliError {
 }
 
 /// Tells a data directory that was never used from one that can be asked.
-fn exists(data: &Path) -> Result<(), CliError> {
+pub(super) fn exists(data: &Path) -> Result<(), CliError> {
     match std::fs::read_dir(data) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CliError::Usage(format!(

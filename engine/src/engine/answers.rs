@@ -6,21 +6,19 @@ use serde_json::value::RawValue;
 
 use super::Engine;
 use super::deriver::{Deriver, ask};
+use super::profile_page::identity_views;
 use super::stored_backlog::progress_of;
 use crate::clock::Timestamp;
 use crate::definitions::AudienceKind;
 use crate::deliver::settings::DataflowSettings;
 use crate::error::EngineError;
 use crate::identity::ProfileId;
-use crate::payload::write_attributes;
 use crate::profile::membership::AudienceNo;
-use crate::profile::path::PathId;
-use crate::profile::state::Profile;
 use crate::project::projection::{Projection, audience_counts};
 use crate::project::view::View;
 use crate::views::{
-    AudienceView, DataflowCounts, DataflowView, IdentityView, LogView, MemberView, MembershipView,
-    ProfileView, RecordCounts, StatusView, Summary,
+    AudienceView, DataflowCounts, DataflowView, LogView, MemberView, RecordCounts, StatusView,
+    Summary,
 };
 
 impl Engine {
@@ -73,33 +71,6 @@ impl Engine {
     /// The clock, as the projection has it.
     pub fn now(&self) -> Result<Timestamp, EngineError> {
         self.ask(|deriver| deriver.derivation.projection.now())
-    }
-
-    /// One profile under a merge policy (the default one without a name); `None` if nobody has the
-    /// identity.
-    pub fn profile(
-        &self,
-        namespace: &str,
-        id: &str,
-        policy: Option<&str>,
-    ) -> Result<Option<ProfileView>, EngineError> {
-        let (namespace, id) = (namespace.to_lowercase(), id.to_owned());
-        let policy = policy.map(str::to_owned);
-        self.ask(move |deriver| {
-            let projection = &deriver.derivation.projection;
-            let view = projection.view(policy.as_deref()).ok_or_else(|| {
-                let policies = &deriver.definitions().merge_policies;
-                let known: Vec<&str> = policies.iter().map(|policy| policy.id.as_str()).collect();
-                let asked = policy.unwrap_or_default();
-                EngineError::Usage(format!(
-                    "no merge policy {asked:?}; there is {}",
-                    known.join(", ")
-                ))
-            })?;
-            let identity = projection.identities().find(&namespace, &id);
-            let found = identity.and_then(|identity| view.graph.owner(identity));
-            Ok(found.and_then(|profile| profile_view(projection, view, profile)))
-        })?
     }
 
     /// All audiences.
@@ -228,29 +199,6 @@ fn unknown_audience(id: &str) -> EngineError {
     EngineError::Usage(format!("no audience {id:?}; `forebay audience list` shows all"))
 }
 
-fn profile_view(projection: &Projection, view: &View, id: ProfileId) -> Option<ProfileView> {
-    let profile = view.profile(id)?;
-    let mut members = String::new();
-    write_attributes(&mut members, &profile.attributes, &[PathId::ROOT], projection.paths());
-    let catalog = projection.catalog();
-    let memberships = profile.memberships.iter().filter_map(|membership| {
-        let status = membership.status?;
-        let shown = MembershipView {
-            status: status.as_str().to_owned(),
-            last_qualification_time: membership.since.to_seconds_text(),
-        };
-        Some((catalog.id(membership.audience).to_owned(), shown))
-    });
-    Some(ProfileView {
-        profile: id.as_u64(),
-        merge_policy: view.policy.id.clone(),
-        attributes: raw(format!("{{{members}}}")),
-        identities: identity_views(projection, profile),
-        memberships: memberships.collect(),
-        clock: projection.now().to_string(),
-    })
-}
-
 fn member_view(
     projection: &Projection,
     view: &View,
@@ -265,14 +213,6 @@ fn member_view(
         last_qualification_time: membership.since.to_seconds_text(),
         identities: identity_views(projection, profile),
     })
-}
-
-fn identity_views(projection: &Projection, profile: &Profile) -> Vec<IdentityView> {
-    let view = |(namespace, id): (&str, &str)| IdentityView {
-        namespace: namespace.to_owned(),
-        id: id.to_owned(),
-    };
-    profile.identities.iter().map(|id| view(projection.identities().name(*id))).collect()
 }
 
 /// JSON text that was rendered here, or stored as a payload.

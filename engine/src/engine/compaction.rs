@@ -27,16 +27,12 @@ use forebay_storage::{EntryKind, Erased, Offset, Store, StoredChunk, Stub};
 
 use super::Engine;
 use super::appender::Append;
-use super::control::Control;
 use super::deriver::{Deriver, Job, ask};
-use super::open::history;
-use super::playback::Played;
-use super::replay::Replay;
 use super::shared::Shared;
+use super::traces::traces;
 use crate::clock::{Clock, ClockKind, Timestamp};
-use crate::definitions::Definitions;
 use crate::error::EngineError;
-use crate::project::trace::{Trace, Traces};
+use crate::project::trace::Traces;
 use crate::record::{RecordBatch, RecordRef, Redaction, RejectsFile};
 use crate::views::CompactionView;
 
@@ -129,7 +125,9 @@ impl Compactor {
         if self.shared.oldest_delete().is_none() && !self.is_interrupted()? {
             return Ok(Some(view));
         }
-        let Some(Traces { offsets, ids }) = self.trace(next)? else { return Ok(None) };
+        let goes_on = || !self.shared.is_stopping();
+        let found = traces(&self.store, self.kind, next, &goes_on)?;
+        let Some(Traces { offsets, ids }) = found else { return Ok(None) };
         let Some(erased) = self.stubs(&offsets)? else { return Ok(None) };
         self.mark(BEGUN)?;
         view.rejects = self.redact(ids)?;
@@ -163,19 +161,6 @@ impl Compactor {
 
     fn stopped(&self) -> EngineError {
         self.shared.check().err().unwrap_or_else(|| EngineError::Stopped("it was closed".into()))
-    }
-
-    /// What the log holds of erased profiles.
-    fn trace(&self, next: u64) -> Result<Option<Traces>, EngineError> {
-        let mut trace = Trace::new(self.kind, &history(&self.store)?);
-        let mut definitions = Definitions::default();
-        for played in Replay::new(&self.store, 0..next) {
-            if self.shared.is_stopping() {
-                return Ok(None);
-            }
-            follow(&mut trace, &mut definitions, &played?);
-        }
-        Ok(Some(trace.finish()))
     }
 
     /// What the records at `offsets` leave: their times. Read again, because to remember the time of
@@ -215,26 +200,6 @@ impl Compactor {
             }
         };
         Ok(current + RejectsFile::redact_rotated(&self.data, &redaction)?)
-    }
-}
-
-fn follow(trace: &mut Trace, definitions: &mut Definitions, played: &Played) {
-    match played {
-        Played::Records { batch, first_offset, appended } => {
-            trace.follow(batch, *first_offset, *appended);
-        }
-        Played::Control { control, appended, .. } => match control {
-            Control::Definitions(change) => {
-                definitions.apply(change);
-                trace.define(definitions, *appended);
-            }
-            Control::Tick {} => trace.pass_time(*appended),
-            Control::Advance { to_ms } => {
-                trace.pass_time(Timestamp::from_millis(*to_ms));
-            }
-            Control::ImportBegin { .. } | Control::ImportEnd { .. } => trace.pass_entry(*appended),
-            Control::Read {} => {}
-        },
     }
 }
 

@@ -79,6 +79,23 @@ impl Derivation {
         })
     }
 
+    /// Applies what was read of the log.
+    pub(super) fn apply(
+        &mut self,
+        played: &Played,
+        mark_of: MarkOf<'_>,
+    ) -> Result<Outcome, EngineError> {
+        match played {
+            Played::Records { batch, first_offset, appended } => {
+                let next_offset = first_offset + batch.len() as u64;
+                Ok(self.records(batch, *first_offset, next_offset, *appended))
+            }
+            Played::Control { control, offset, appended } => {
+                self.control(control, *offset, *appended, mark_of)
+            }
+        }
+    }
+
     /// Derives what the log holds from here to `until`, as long as `goes_on` says so. What that leads
     /// to has been stored by somebody else.
     pub(super) fn follow(
@@ -92,15 +109,7 @@ impl Derivation {
             if !goes_on() {
                 break;
             }
-            match entry? {
-                Played::Records { batch, first_offset, appended } => {
-                    let next_offset = first_offset + batch.len() as u64;
-                    self.records(&batch, first_offset, next_offset, appended);
-                }
-                Played::Control { control, offset, appended } => {
-                    self.control(&control, offset, appended, &mark_of)?;
-                }
-            }
+            self.apply(&entry?, &mark_of)?;
         }
         Ok(())
     }

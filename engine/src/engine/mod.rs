@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Beside them the compactor removes the bytes of what was deleted, and another configuration is taken
-//! while all of this goes on (`reload`). Questions go to the deriver as jobs, so each sees a consistent
+//! while all of this goes on (`reload`). What was is asked of the log itself (`history`). Questions go to the deriver as jobs, so each sees a consistent
 //! cut. A failure in any thread stops all of it: memory never runs ahead of the disk.
 
 mod answers;
@@ -30,10 +30,12 @@ mod derivation;
 mod deriver;
 mod drain;
 mod held_back;
+mod history;
 mod import;
 mod notice;
 mod open;
 mod playback;
+mod profile_page;
 mod reading;
 mod reload;
 mod replay;
@@ -41,6 +43,7 @@ mod selection;
 mod shared;
 mod stored_backlog;
 mod tally;
+mod traces;
 mod transition;
 mod withdrawal;
 
@@ -54,8 +57,10 @@ use forebay_storage::{Store, StoreOptions};
 pub use dead_letters::Payload;
 pub use delivery_answers::destination_views;
 pub use drain::Waiting;
+pub use history::{AsOf, History};
 pub use import::{Import, check_audience};
 pub use notice::Notice;
+pub use profile_page::ProfileQuestion;
 pub use selection::{LastAttempt, Selection};
 
 use crate::clock::{Clock, ClockKind, Moment, Timestamp, millis};

@@ -76,7 +76,7 @@ fn replay(
     // derived from it or sent.
     store.log().sync()?;
     store.sync_state()?;
-    let kind = clock_kind(store, options)?;
+    let kind = clock_kind(store, options.config.as_ref())?;
     let mut coming = history(store)?;
     if let (Some(config), true) = (&options.config, options.mode != Mode::Inspect)
         && coming.last() != Some(&config.definitions)
@@ -137,9 +137,17 @@ fn change(deriver: &Deriver, config: &Config) -> Option<Control> {
 
 /// Every state of the definitions that the log has held, in order.
 pub(super) fn history(store: &Store) -> Result<Vec<Definitions>, EngineError> {
+    history_through(store, u64::MAX)
+}
+
+/// The same, as far as the entry at offset `last` has brought it.
+pub(super) fn history_through(store: &Store, last: u64) -> Result<Vec<Definitions>, EngineError> {
     let mut current = Definitions::default();
     let mut history = Vec::new();
     for (offset, bytes) in store.log().controls()? {
+        if offset.as_u64() > last {
+            break;
+        }
         if let Control::Definitions(change) = read_control(offset.as_u64(), &bytes)? {
             current.apply(&change);
             history.push(current.clone());
@@ -149,9 +157,9 @@ pub(super) fn history(store: &Store) -> Result<Vec<Definitions>, EngineError> {
 }
 
 /// The clock of the directory, fixed at first use (`SPEC.md` §9).
-fn clock_kind(store: &Store, options: &Options) -> Result<ClockKind, EngineError> {
+pub(super) fn clock_kind(store: &Store, config: Option<&Config>) -> Result<ClockKind, EngineError> {
     let stored = store.meta().get(META_CLOCK)?;
-    let configured = options.config.as_ref().map(|config| config.clock);
+    let configured = config.map(|config| config.clock);
     match (stored.as_deref(), configured) {
         (Some(stored), Some(kind)) if stored != kind.as_str().as_bytes() => Err(other_clock(kind)),
         (Some(b"event"), _) => Ok(ClockKind::Event),

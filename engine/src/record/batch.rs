@@ -164,6 +164,16 @@ impl RecordBatch {
         Self { records: all, ..self }
     }
 
+    /// Leaves a stub in the place of the record at `index`: it names nobody, and its time passes.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `index` is not below [`RecordBatch::len`].
+    pub fn erase(&mut self, index: usize) {
+        let record = &mut self.records[index];
+        *record = Record::stub(record.timestamp);
+    }
+
     /// Takes out the records at `refused` (rising indices), with the reason each was refused for.
     /// For what only the appender knows: the time.
     pub fn refuse(&mut self, refused: &[(usize, String)]) -> Vec<Reject> {

@@ -1,0 +1,134 @@
+//! What was: questions about the past, answered from the log alone (`SPEC.md` §10).
+//!
+//! A part of the log is derived once more in a projection of its own ([`lens`]), beside the live one,
+//! which goes on working and is not looked at. So an answer depends on nothing but the log, and a
+//! directory that nobody holds can be asked without deriving what it holds now.
+//!
+//! Whoever is erased by a delete, wherever it stands, is in no answer: the past is told as if they had
+//! never been (`SPEC.md` §3), whether their bytes are gone already or not.
+//!
+//! Nothing here can send: a history has neither a delivery nor the writing side of an outbox.
+
+mod deletes;
+mod lens;
+mod moment;
+
+use std::path::Path;
+use std::sync::{Arc, MutexGuard};
+
+use forebay_storage::{Store, StoreOptions};
+
+pub(super) use lens::Lens;
+pub use moment::AsOf;
+
+use super::open::clock_kind;
+use super::profile_page::{ProfileQuestion, page};
+use super::shared::Shared;
+use super::{Engine, Progress};
+use crate::clock::{Clock, ClockKind};
+use crate::error::EngineError;
+use crate::views::ProfileView;
+
+/// The log of one data directory, as it can be asked about the past.
+pub struct History {
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    kind: ClockKind,
+    /// Everything below is asked about.
+    end: u64,
+}
+
+impl Engine {
+    /// The past of this engine's data directory, up to what is derived now.
+    pub fn history(&self) -> Result<History, EngineError> {
+        Ok(History {
+            store: Arc::clone(&self.store),
+            shared: Arc::clone(&self.shared),
+            clock: Arc::clone(&self.clock),
+            kind: self.kind,
+            end: self.ask(|deriver| deriver.derivation.next())?,
+        })
+    }
+}
+
+impl History {
+    /// Opens a data directory that no process holds, without deriving what it holds.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::InUse`] if a process holds it: that one must be asked.
+    pub fn open(data: &Path, clock: Arc<dyn Clock>) -> Result<Self, EngineError> {
+        let store = Arc::new(Store::open(data, StoreOptions::default())?);
+        // What a killed process wrote may be visible and not durable; what is told must stay true.
+        store.log().sync()?;
+        let kind = clock_kind(&store, None)?;
+        let end = store.log().next_offset().as_u64();
+        Ok(Self { store, shared: Arc::default(), clock, kind, end })
+    }
+
+    /// The profile asked for, as it was; `None` if nobody had the identity.
+    ///
+    /// Cost: the log is derived up to that moment, and read to its end once more if it was then that
+    /// somebody was deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Usage`] if there is no such moment, policy or dataflow.
+    pub fn profile(
+        &self,
+        question: &ProfileQuestion,
+        as_of: AsOf,
+        progress: &dyn Progress,
+    ) -> Result<Option<ProfileView>, EngineError> {
+        let lens = self.as_of(as_of, progress)?;
+        page(lens.projection(), lens.next(), question)
+    }
+
+    /// The log as it was.
+    fn as_of(&self, as_of: AsOf, progress: &dyn Progress) -> Result<Lens<'_>, EngineError> {
+        match as_of {
+            AsOf::Offset(offset) => {
+                let mut lens = Lens::before(self, self.checked(offset)?, progress)?;
+                lens.step()?;
+                Ok(lens)
+            }
+            AsOf::Time(time) => {
+                let next = moment::next_after(self, time)?;
+                let mut lens = Lens::before(self, next, progress)?;
+                lens.pass_time(time);
+                Ok(lens)
+            }
+        }
+    }
+
+    /// `offset`, if there is an entry.
+    pub(super) fn checked(&self, offset: u64) -> Result<u64, EngineError> {
+        match self.end.checked_sub(1) {
+            Some(last) if offset <= last => Ok(offset),
+            Some(last) => Err(EngineError::Usage(format!(
+                "there is no offset {offset}: the log ends with offset {last}"
+            ))),
+            None => Err(EngineError::Usage(format!(
+                "there is no offset {offset}: nothing was logged yet"
+            ))),
+        }
+    }
+
+    /// Held while the log is read, so that no compaction changes it in between.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.shared.log_turn()
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.shared.is_stopping()
+    }
+
+    /// An error if the engine is asked to stop.
+    fn check_goes_on(&self) -> Result<(), EngineError> {
+        if self.goes_on() {
+            return Ok(());
+        }
+        Err(EngineError::Interrupted("the engine stops; ask again when it runs".to_owned()))
+    }
+}
