@@ -5,6 +5,7 @@ mod audiences_time;
 mod authentication;
 mod backfill;
 mod causes;
+mod checkpoint;
 mod cli;
 mod compact;
 mod config_change;

@@ -13,6 +13,7 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
+use serde::{Deserialize, Serialize};
 
 use crate::identity::ProfileId;
 use crate::identity::graph::Graph;
@@ -34,7 +35,7 @@ pub struct Lane {
 }
 
 /// Whom a lane owes what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purpose {
     /// The dataflow.
     pub dataflow: String,
@@ -42,6 +43,17 @@ pub struct Purpose {
     pub policy: String,
     /// The audiences whose mapping it is owed for.
     pub audiences: Vec<AudienceNo>,
+}
+
+/// A lane as it is kept in a checkpoint.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedLane {
+    id: String,
+    purpose: Purpose,
+    members: Vec<ProfileId>,
+    next: u64,
+    /// Ascending.
+    served: Vec<ProfileId>,
 }
 
 impl Lane {
@@ -54,6 +66,21 @@ impl Lane {
             next: 0,
             served: HashSet::default(),
         }
+    }
+
+    /// The lane as it is kept in a checkpoint.
+    pub fn save(&self) -> SavedLane {
+        let mut served: Vec<ProfileId> = self.served.iter().copied().collect();
+        served.sort_unstable();
+        let (id, purpose) = (self.id.clone(), self.purpose.clone());
+        SavedLane { id, purpose, members: self.members.clone(), next: self.next as u64, served }
+    }
+
+    /// The lane that was saved.
+    pub fn restore(saved: SavedLane) -> Self {
+        let SavedLane { id, purpose, members, next, served } = saved;
+        let next = usize::try_from(next).map_or(members.len(), |next| next.min(members.len()));
+        Self { id, purpose, members, next, served: served.into_iter().collect() }
     }
 
     /// Goes on after the profile that a stored mark names, unless it is further already.

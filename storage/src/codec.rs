@@ -7,6 +7,8 @@
 pub(crate) use bincode::{Decode, Encode};
 
 use bincode::config::{Configuration, standard};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::StorageError;
 
@@ -45,6 +47,24 @@ pub(crate) fn decode_front<'a, T: Decode<()>>(
     let (row, used) = bincode::decode_from_slice(bytes, CONFIG)
         .map_err(|error| StorageError::corrupt(what, error.to_string()))?;
     Ok((row, &bytes[used..]))
+}
+
+/// Appends what the engine keeps in a checkpoint to `bytes`: its fields one after another, without
+/// their names, so that whoever reads it must know them.
+pub fn write_value<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
+    bincode::serde::encode_into_std_write(value, bytes, CONFIG)
+        .expect("values are plain data, and memory takes any of it");
+}
+
+/// Reads what [`write_value`] wrote from the front of `bytes`, and moves `bytes` behind it.
+pub fn read_value<T: DeserializeOwned>(
+    what: &'static str,
+    bytes: &mut &[u8],
+) -> Result<T, StorageError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|error| StorageError::corrupt(what, error.to_string()))?;
+    *bytes = &bytes[used..];
+    Ok(value)
 }
 
 /// Takes the format version off a stored value.

@@ -163,11 +163,18 @@ impl EventLog {
 
     /// All control entries with their offsets, in order, without reading the rest of the log.
     pub fn controls(&self) -> Result<Vec<(Offset, Vec<u8>)>, StorageError> {
+        self.controls_from(Offset::START)
+    }
+
+    /// The control entries from `from` on, in order, without reading anything else.
+    pub fn controls_from(&self, from: Offset) -> Result<Vec<(Offset, Vec<u8>)>, StorageError> {
         let mut controls = Vec::new();
         let mut last: Option<chunk::StoredChunk> = None;
-        for base in self.shelf.bases() {
+        let bases = self.shelf.bases();
+        let before = bases.partition_point(|base| *base <= from).saturating_sub(1);
+        for base in bases.into_iter().skip(before) {
             let segment = self.shelf.holding(base)?;
-            for offset in segment.controls()? {
+            for offset in segment.controls_from(from)? {
                 let held = match last.take() {
                     Some(chunk) if (chunk.first..chunk.next()).contains(&offset) => chunk,
                     _ => {

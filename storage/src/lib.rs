@@ -11,6 +11,7 @@
 //! DIR/log/<offset>/      the event log, a database for each segment, named by its first offset
 //! DIR/log/erasure        while records are being erased: which
 //! DIR/state/             one database: outbox, progress, dead letters, meta
+//! DIR/checkpoint/<next>  what the engine derived from the log below that offset
 //! ```
 //!
 //! # What is atomic, what is durable
@@ -25,6 +26,8 @@
 //! 4. After a failed write or sync every later one fails with [`StorageError::Stopped`]: what is in
 //!    memory never runs ahead of the disk. Reading goes on.
 
+mod checkpoint;
+mod checkpoint_file;
 mod chunk;
 mod codec;
 mod compression;
@@ -52,7 +55,10 @@ mod store;
 mod stub;
 mod sync_gate;
 
+pub use checkpoint::{CheckpointStats, Checkpoints, PackedBlock};
+pub use checkpoint_file::{StoredBlock, StoredCheckpoint};
 pub use chunk::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, StoredChunk};
+pub use codec::{read_value, write_value};
 pub use dead_letters::{AttemptRow, DeadLetterRow, DeadLetters};
 pub use error::StorageError;
 pub use event_log::{Erasure, EventLog, LogStats};

@@ -105,4 +105,10 @@ pub enum WriteOp {
     Meta,
     /// The state is made durable.
     SyncState,
+    /// A checkpoint is written to a file that has no name yet.
+    WriteCheckpoint,
+    /// A checkpoint gets its name.
+    NameCheckpoint,
+    /// A checkpoint is removed.
+    RemoveCheckpoint,
 }

@@ -110,9 +110,10 @@ impl Segment {
         self.tree.range(keys::controls())
     }
 
-    /// The offsets of its control entries.
-    pub(crate) fn controls(&self) -> Result<Vec<Offset>, StorageError> {
-        let marks = Scan::new("a mark of the log", &self.tree, keys::controls());
+    /// The offsets of its control entries from `from` on.
+    pub(crate) fn controls_from(&self, from: Offset) -> Result<Vec<Offset>, StorageError> {
+        let range = keys::part(&keys::control(from), 0)..keys::controls().end;
+        let marks = Scan::new("a mark of the log", &self.tree, range);
         marks.map(|mark| keys::control_offset(&mark?.0)).collect()
     }
 

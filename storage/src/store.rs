@@ -6,7 +6,10 @@ use std::sync::Arc;
 use crate::directory::Lock;
 use crate::fail_stop::FailStop;
 use crate::state::{RENEW_BYTES, State};
-use crate::{DeadLetters, EventLog, Meta, Outbox, Progress, StorageError, StoreOptions, directory};
+use crate::{
+    Checkpoints, DeadLetters, EventLog, Meta, Outbox, Progress, StorageError, StoreOptions,
+    directory,
+};
 
 /// The log and the state of one data directory, which this process alone has open.
 pub struct Store {
@@ -16,6 +19,7 @@ pub struct Store {
     progress: Progress,
     dead_letters: DeadLetters,
     meta: Meta,
+    checkpoints: Checkpoints,
     state: Arc<State>,
     /// Last, so that the directory is free only when all above is closed.
     _lock: Lock,
@@ -38,6 +42,7 @@ impl Store {
             progress: Progress::new(&state),
             dead_letters: DeadLetters::open(&state)?,
             meta: Meta::open(&state)?,
+            checkpoints: Checkpoints::open(&dir.join("checkpoint"), compression, &fail_stop)?,
             state,
             _lock: lock,
         })
@@ -66,6 +71,11 @@ impl Store {
     /// The log id, and small named values.
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// What was derived from the log, to be derived again only from there on.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     /// Makes everything durable that was written to the state before this call.

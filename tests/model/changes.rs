@@ -23,7 +23,8 @@ fn difference(seed: u64) -> Option<String> {
     let happenings = random::happenings(&mut random, RECORDS * (CHANGES + 1), &POLICIES[..1]);
     let mut model = Model::new(&POLICIES[0]);
     let mut defined = Definitions::default();
-    let place = Place::new(&defined.configuration());
+    let mut place = Place::new(&defined.configuration());
+    place.checkpoints = super::checkpoints(seed);
     let mut engine = place.open();
     for (number, part) in happenings.chunks(RECORDS).enumerate() {
         if number > 0 {

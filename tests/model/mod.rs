@@ -4,7 +4,7 @@
 //! boundaries, imported lists, deletes. The model ([`naive`]) keeps all records and derives everything
 //! anew at every step. Both must deliver the same bodies with the same sequences, and know the same
 //! members with the same times; only what a delete withdraws may have been delivered before or not. In
-//! the middle the engine is stopped and started again. Three merge policies look at the same records.
+//! the middle the engine is stopped and started again, from a checkpoint or without one. Three merge policies look at the same records.
 
 mod audiences;
 mod changes;
@@ -13,10 +13,11 @@ mod definitions;
 mod naive;
 mod past;
 mod random;
+mod restart;
 
 use std::collections::BTreeMap;
 
-use forebay_engine::engine::Engine;
+use forebay_engine::engine::{CheckpointPolicy, Engine};
 use forebay_engine::views::MemberView;
 use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, dataflow_with, rule, upload};
 use forebay_tests::place::{advance, feed, imported};
@@ -137,6 +138,11 @@ fn play(engine: &Engine, happenings: &[Happening]) {
     feed(engine, &ndjson(lines));
 }
 
+/// Every other run goes on from checkpoints, the others derive the whole log again.
+fn checkpoints(seed: u64) -> CheckpointPolicy {
+    if seed.is_multiple_of(2) { CheckpointPolicy::EAGER } else { CheckpointPolicy::NEVER }
+}
+
 /// Compares one run; what differs first, if anything does.
 fn difference(seed: u64) -> Option<String> {
     let mut random = Seed::new(seed);
@@ -151,7 +157,8 @@ fn difference(seed: u64) -> Option<String> {
         model.advance(end_ms);
     }
 
-    let place = Place::new(&configuration());
+    let mut place = Place::new(&configuration());
+    place.checkpoints = checkpoints(seed);
     let cut = usize::try_from(random.within(0..RECORDS as u64)).expect("it is a place in a list");
     let first = place.run_with(|engine| play(engine, &happenings[..cut]));
     let second = place.run_with(|engine| {

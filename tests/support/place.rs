@@ -8,7 +8,9 @@ use std::time::Duration;
 use forebay_engine::check;
 use forebay_engine::clock::{Clock, SystemClock, Timestamp};
 use forebay_engine::config::Config;
-use forebay_engine::engine::{Engine, Import, Mode, Notice, Options, Progress, Waiting};
+use forebay_engine::engine::{
+    CheckpointPolicy, Engine, Import, Mode, Notice, Options, Progress, Tuning, Waiting,
+};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{DataflowView, ImportSummary, ProfileView, Summary};
 use forebay_storage::StoreOptions;
@@ -32,6 +34,8 @@ impl Progress for Silent {
 pub struct Place {
     root: TempDir,
     clock: Arc<dyn Clock>,
+    /// When engines opened here make checkpoints.
+    pub checkpoints: CheckpointPolicy,
     /// Where exports arrive.
     pub receiver: Receiver,
 }
@@ -73,7 +77,8 @@ impl Place {
     /// A new place with a receiver of its own kind.
     pub fn with_receiver(configuration: &str, receiver: Receiver) -> Self {
         let root = tempfile::tempdir().expect("there is room for a directory");
-        let place = Self { root, clock: Arc::new(SystemClock::new()), receiver };
+        let (clock, checkpoints) = (Arc::new(SystemClock::new()), CheckpointPolicy::default());
+        let place = Self { root, clock, checkpoints, receiver };
         place.configure(configuration);
         place
     }
@@ -81,6 +86,15 @@ impl Place {
     /// A new place whose wall clock is `clock`.
     pub fn with_clock(configuration: &str, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..Self::new(configuration) }
+    }
+
+    /// Another place, with this configuration and the files of this data directory as they are now: what
+    /// a process that is killed now would leave.
+    #[must_use]
+    pub fn copied(&self, configuration: &str) -> Self {
+        let copy = Self { checkpoints: self.checkpoints, ..Self::new(configuration) };
+        copy_tree(&self.data(), &copy.data());
+        copy
     }
 
     /// Replaces the configuration.
@@ -120,7 +134,8 @@ impl Place {
         let config = (mode != Mode::Inspect).then(|| self.config());
         let clock = Arc::clone(&self.clock);
         let options = Options { data: self.data(), config, mode, clock };
-        Engine::open_with(options, storage, &Silent)
+        let tuning = Tuning { storage, checkpoints: self.checkpoints };
+        Engine::open_with(options, tuning, &Silent)
     }
 
     /// Feeds `records` without sending anything, as `forebay ingest` does, and stops.
@@ -193,6 +208,20 @@ impl Place {
     pub fn config(&self) -> Config {
         let loaded = check::load(&self.path().join("forebay.toml"), &|_| None);
         loaded.unwrap_or_else(|faults| panic!("the configuration has faults\n{faults}"))
+    }
+}
+
+/// Copies all files below `from`, as they are now.
+pub fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("there is room");
+    for entry in std::fs::read_dir(from).expect("the directory can be read") {
+        let entry = entry.expect("an entry can be read");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("there is room");
+        }
     }
 }
 

@@ -78,6 +78,9 @@ pub(crate) fn notice_text(notice: &Notice) -> String {
         Notice::ReloadRefused { reason } => {
             format!("error: the configuration cannot be used: {reason}\nThe one in effect stays.")
         }
+        Notice::CheckpointUnused { reason } => {
+            format!("the newest checkpoint is not used, and the whole log was read again: {reason}")
+        }
         Notice::OldInput { source, first } => format!(
             "hint: {source} starts at {first}, and `now` is the wall clock; \
              `clock = \"event\"` in the configuration makes time pass as the records say"

@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, Sender};
 use forebay_storage::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, Store};
 
 use super::control::Control;
-use super::deriver::{ControlDone, Job};
+use super::deriver::{ControlDone, Job, Reached};
 use super::shared::Shared;
 use super::tally::Tally;
 use super::transition::Transition;
@@ -271,7 +271,7 @@ impl Appender {
 
     fn append_block(&self, block: Block) -> Result<Job, EngineError> {
         let Block { parsed, position, tally, .. } = block;
-        let mark = position.map(source_mark);
+        let mark = position.clone().map(source_mark);
         let rejects = parsed.rejects.len() as u64;
         let first_offset = if parsed.batch.is_empty() {
             self.append_control(&Control::Read {}, mark)?
@@ -284,6 +284,7 @@ impl Appender {
             first_offset,
             next_offset: first_offset + entries,
             appended: self.appended,
+            reached: Reached { position, rejects: self.rejects.mark() },
             rejects,
             tally,
         })

@@ -7,7 +7,8 @@
 //!
 //! 1. That everything so far is derived becomes durable, so that no replay stores an export of the past.
 //! 2. The log is followed from its beginning ([`Trace`]): only whole it tells which records were whose.
-//! 3. That a compaction has begun becomes durable.
+//! 3. That a compaction has begun becomes durable, and a checkpoint from before the deletes is replaced
+//!    by one from behind them: it holds who was erased, and the log will not tell of the deletes any more.
 //! 4. The files of rejects are redacted, as long as the log still tells whose ids they may not hold.
 //! 5. The records become stubs. The store writes down which before it begins, and ends what it began.
 //! 6. The state is copied without what is stale, and that the compaction is done becomes durable.
@@ -130,6 +131,8 @@ impl Compactor {
         let Some(Traces { offsets, ids }) = found else { return Ok(None) };
         let Some(erased) = self.stubs(&offsets)? else { return Ok(None) };
         self.mark(BEGUN)?;
+        self.shared.compacted(next);
+        self.renew_checkpoint()?;
         view.rejects = self.redact(ids)?;
         let erasure = self.store.log().erase(&erased, &|| !self.shared.is_stopping())?;
         (view.records, view.segments) = (erasure.records, erasure.segments);
@@ -138,10 +141,18 @@ impl Compactor {
         }
         self.store.rewrite_state()?;
         self.mark(DONE)?;
-        self.shared.compacted(next);
         view.bytes_after = self.store.disk_bytes()?;
         tracing::info!(records = view.records, segments = view.segments, "compacted");
         Ok(Some(view))
+    }
+
+    /// Has a checkpoint of now take the place of the one there is, and of one that is just being
+    /// written.
+    fn renew_checkpoint(&self) -> Result<(), EngineError> {
+        let (told, answer) = bounded(1);
+        let ordered = ask(&self.deriver, &self.shared, |deriver| deriver.checkpoint(Some(told)));
+        ordered.ok_or_else(|| self.stopped())??;
+        self.shared.answer(&answer).ok_or_else(|| self.stopped())
     }
 
     fn is_interrupted(&self) -> Result<bool, EngineError> {

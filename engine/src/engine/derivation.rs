@@ -20,13 +20,26 @@ pub(super) struct Derivation {
     /// Profiles and everything about them.
     pub projection: Projection,
     definitions: Definitions,
+    /// Every state of the definitions so far, in order.
+    history: Vec<Definitions>,
     next: u64,
 }
 
 impl Derivation {
     /// Nothing is derived yet.
     pub(super) fn new(projection: Projection) -> Self {
-        Self { projection, definitions: Definitions::default(), next: 0 }
+        Self { projection, definitions: Definitions::default(), history: Vec::new(), next: 0 }
+    }
+
+    /// What a checkpoint at `next` holds; `history` are all definitions below it, in order.
+    pub(super) fn restored(projection: Projection, history: Vec<Definitions>, next: u64) -> Self {
+        let definitions = history.last().cloned().unwrap_or_default();
+        Self { projection, definitions, history, next }
+    }
+
+    /// Every state of the definitions so far, in order.
+    pub(super) fn history(&self) -> &[Definitions] {
+        &self.history
     }
 
     /// The definitions in effect.
@@ -63,6 +76,7 @@ impl Derivation {
         Ok(match control {
             Control::Definitions(change) => {
                 self.definitions.apply(change);
+                self.history.push(self.definitions.clone());
                 self.projection.apply_definitions(&self.definitions, offset, appended, mark_of)?
             }
             Control::Tick {} => self.projection.apply_time(offset, appended),

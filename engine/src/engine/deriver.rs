@@ -7,16 +7,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, never};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, after, bounded, never};
 use crossbeam::select;
 use forebay_storage::{
     Derived, ExportRow, FlowExports, FlowMarks, LaneMark, MarkKey, Offset, ProgressRow, Store,
 };
 
 use super::budget::{Budgets, Divided, Freed};
+use super::checkpoint::Known;
+use super::checkpoint_policy::Occasion;
+use super::checkpointer::Checkpoints;
 use super::control::Control;
 use super::derivation::Derivation;
+use super::replay::Marks;
 use super::shared::Shared;
 use super::tally::Tally;
 use super::transition::Transition;
@@ -24,8 +29,9 @@ use super::withdrawal::{Withdraw, Withdrawals};
 use crate::clock::Timestamp;
 use crate::definitions::Definitions;
 use crate::error::EngineError;
-use crate::project::projection::{DerivedExport, Outcome, Projection};
-use crate::record::{RecordBatch, RecordKind};
+use crate::input::Position;
+use crate::project::projection::{DerivedExport, Outcome};
+use crate::record::{RecordBatch, RecordKind, RejectsMark};
 
 /// Exports stored without a sync at most, while more work waits.
 const UNSYNCED_EXPORTS: u64 = 8192;
@@ -33,6 +39,9 @@ const UNSYNCED_EXPORTS: u64 = 8192;
 /// Jobs after which marked profiles get a turn although more jobs wait: records that never cease must
 /// not keep them from being exported.
 const JOBS_A_TURN: u32 = 16;
+
+/// How long nothing must have come before a checkpoint is made because there is time for it.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// A question to the projection.
 pub(super) type Question = Box<dyn FnOnce(&mut Deriver) + Send>;
@@ -49,6 +58,8 @@ pub(super) enum Job {
         next_offset: u64,
         /// Wall time of the append.
         appended: Timestamp,
+        /// How far their input, and the file of rejects, are accepted with them.
+        reached: Reached,
         /// How many lines were refused beside them.
         rejects: u64,
         /// Whom to tell.
@@ -80,6 +91,14 @@ pub(super) enum Job {
     Question(Question),
 }
 
+/// What the log tells with records: the same stands in their chunks.
+pub(super) struct Reached {
+    /// Where their input goes on; `None` for one that is always read whole.
+    pub position: Option<Position>,
+    /// How far `rejects.ndjson` goes.
+    pub rejects: RejectsMark,
+}
+
 /// A control entry that is derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ControlDone {
@@ -100,6 +119,10 @@ pub(super) struct Deriver {
     pub exported: BTreeMap<String, u64>,
     /// How much each dataflow may store.
     pub budgets: Budgets,
+    /// What the log told beside its entries.
+    pub marks: Marks,
+    /// When checkpoints are made; set before it runs.
+    pub checkpoints: Option<Checkpoints>,
     /// The store that exports go to.
     pub(super) store: Arc<Store>,
     /// The last marked profile taken, by dataflow.
@@ -131,19 +154,23 @@ pub(super) struct Commit {
 
 /// What the deriver woke up for.
 enum Wake {
-    Job(Job),
+    Job(Box<Job>),
     /// Exports are done: there may be room.
     Room,
+    /// Nothing has come for a while.
+    Nothing,
     /// There will be no more jobs.
     Closed,
 }
 
 impl Deriver {
-    /// A deriver over an empty projection.
-    pub(super) fn new(projection: Projection, store: Arc<Store>, shared: Arc<Shared>) -> Self {
+    /// A deriver that goes on with a derivation.
+    pub(super) fn new(derivation: Derivation, store: Arc<Store>, shared: Arc<Shared>) -> Self {
         let (told, freed) = Freed::new();
         Self {
-            derivation: Derivation::new(projection),
+            derivation,
+            marks: Marks::START,
+            checkpoints: None,
             exported: BTreeMap::new(),
             withdrawals: Withdrawals::new(Arc::clone(&store)),
             budgets: Budgets::new(Arc::clone(&store), told),
@@ -192,15 +219,19 @@ impl Deriver {
         loop {
             let job = match jobs.try_recv() {
                 Ok(job) => job,
-                Err(TryRecvError::Disconnected) => return self.settle(),
+                Err(TryRecvError::Disconnected) => return self.close(),
                 Err(TryRecvError::Empty) => {
                     if self.rest()? {
                         continue;
                     }
                     match self.sleep(jobs) {
-                        Wake::Job(job) => job,
+                        Wake::Job(job) => *job,
                         Wake::Room => continue,
-                        Wake::Closed => return Ok(()),
+                        Wake::Nothing => {
+                            self.checkpoint_if_due(Occasion::Idle)?;
+                            continue;
+                        }
+                        Wake::Closed => return self.close(),
                     }
                 }
             };
@@ -216,16 +247,56 @@ impl Deriver {
 
     fn sleep(&self, jobs: &Receiver<Job>) -> Wake {
         let freed = if self.is_holding_back() { &self.freed } else { &never() };
+        let idle = if self.is_checkpoint_due(Occasion::Idle) { after(IDLE) } else { never() };
         select! {
-            recv(jobs) -> job => job.map_or(Wake::Closed, Wake::Job),
+            recv(jobs) -> job => job.map_or(Wake::Closed, |job| Wake::Job(Box::new(job))),
             recv(freed) -> _ => Wake::Room,
+            recv(idle) -> _ => Wake::Nothing,
         }
+    }
+
+    fn close(&mut self) -> Result<(), EngineError> {
+        self.settle()?;
+        self.checkpoint_if_due(Occasion::Closing)
+    }
+
+    fn is_checkpoint_due(&self, occasion: Occasion) -> bool {
+        let next = self.derivation.next();
+        self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.is_due(next, occasion))
+    }
+
+    pub(super) fn checkpoint_if_due(&mut self, occasion: Occasion) -> Result<(), EngineError> {
+        if self.is_checkpoint_due(occasion) { self.checkpoint(None) } else { Ok(()) }
+    }
+
+    /// Has a checkpoint of this moment written; `told` hears when it is durable.
+    pub(super) fn checkpoint(&mut self, told: Option<Sender<()>>) -> Result<(), EngineError> {
+        // What follows from the entries below it must be durable before it is.
+        self.mark_derived()?;
+        let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
+        let known = Known {
+            derivation: &self.derivation,
+            kind: self.derivation.projection.clock_kind(),
+            marks: &self.marks,
+            deletes: self.shared.pending_deletes(),
+        };
+        checkpoints.cut(&known, &self.store, told)
     }
 
     /// Does one job, and what is due by it.
     pub(super) fn work_on(&mut self, job: Job) -> Result<(), EngineError> {
+        let begun = self.checkpoints.as_ref().map(Checkpoints::begin);
+        self.take_on(job)?;
+        if let (Some(checkpoints), Some(begun)) = (&mut self.checkpoints, begun) {
+            checkpoints.worked_since(begun);
+        }
+        self.checkpoint_if_due(Occasion::Busy)
+    }
+
+    fn take_on(&mut self, job: Job) -> Result<(), EngineError> {
         match job {
-            Job::Records { batch, first_offset, next_offset, appended, tally, .. } => {
+            Job::Records { batch, first_offset, next_offset, appended, reached, tally, .. } => {
+                self.marks.reach(reached.position, reached.rejects);
                 let duplicates =
                     self.derive_records(&batch, first_offset, next_offset, appended)?;
                 // Whoever waits for the records may ask what is left to be delivered.
@@ -243,6 +314,10 @@ impl Deriver {
             Job::Definitions { transition, offset, appended } => {
                 let Transition { change, successor, told, .. } = *transition;
                 let replaced = successor.map(|new| self.replace(new, offset)).transpose()?;
+                if let (Some(_), Some(checkpoints)) = (&replaced, &mut self.checkpoints) {
+                    // The one there is has not the history that is asked for from here on.
+                    checkpoints.want();
+                }
                 let control = Control::Definitions(Box::new(change));
                 self.derive_control(&control, offset, appended)?;
                 self.settle()?;
@@ -279,6 +354,7 @@ impl Deriver {
         if batch.iter().any(|record| record.kind() == RecordKind::Delete) {
             self.shared.note_delete(next_offset - 1, appended);
         }
+        self.marks.appended = self.marks.appended.max(appended);
         let outcome = self.derivation.records(batch, first_offset, next_offset, appended);
         self.store_outcome(outcome, appended)
     }
@@ -290,6 +366,7 @@ impl Deriver {
         offset: u64,
         appended: Timestamp,
     ) -> Result<Option<u64>, EngineError> {
+        self.marks.appended = self.marks.appended.max(appended);
         let is_new = offset >= self.store.outbox().derived_next().as_u64();
         if let (Control::Definitions(change), true) = (control, is_new) {
             // Before the exports of the entry: once those are stored, this is not done again.

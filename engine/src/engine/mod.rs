@@ -13,15 +13,20 @@
 //!  delivery    one dispatcher a dataflow, sender threads              owns progress
 //! ```
 //!
-//! Beside them the compactor removes the bytes of what was deleted, and another configuration is taken
-//! while all of this goes on (`reload`). What was is asked of the log itself (`history`). Questions go to the deriver as jobs, so each sees a consistent
-//! cut. A failure in any thread stops all of it: memory never runs ahead of the disk.
+//! Beside them the checkpointer writes what is derived, so that the next opening need not derive it
+//! again, the compactor removes the bytes of what was deleted, and another configuration is taken while
+//! all of this goes on (`reload`). What was is asked of the log itself (`history`). Questions go to the
+//! deriver as jobs, so each sees a consistent cut. A failure in any thread stops all of it: memory never
+//! runs ahead of the disk.
 
 mod answers;
 mod appender;
 mod audience_page;
 mod budget;
 mod changes;
+mod checkpoint;
+mod checkpoint_policy;
+mod checkpointer;
 mod compaction;
 pub mod control;
 mod dead_letters;
@@ -54,6 +59,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use forebay_storage::{Store, StoreOptions};
 
+pub use checkpoint_policy::CheckpointPolicy;
 pub use dead_letters::Payload;
 pub use delivery_answers::destination_views;
 pub use drain::Waiting;
@@ -108,6 +114,21 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What only tests change.
+#[derive(Clone, Debug, Default)]
+pub struct Tuning {
+    /// How the store fails and packs.
+    pub storage: StoreOptions,
+    /// When checkpoints are made.
+    pub checkpoints: CheckpointPolicy,
+}
+
+impl From<StoreOptions> for Tuning {
+    fn from(storage: StoreOptions) -> Self {
+        Self { storage, ..Self::default() }
+    }
+}
+
 /// Hears how long work goes on, for a progress bar; called often, from the engine's threads.
 pub trait Progress: Sync {
     /// Replaying the log at start: entries done, entries in all.
@@ -148,15 +169,27 @@ impl Engine {
         Self::open_with(options, StoreOptions::default(), progress)
     }
 
-    /// Opens with a store that fails or packs as `storage` says: for tests.
+    /// Opens with a store that fails or packs, and checkpoints, as `tuning` says: for tests.
     pub fn open_with(
         options: Options,
-        storage: StoreOptions,
+        tuning: impl Into<Tuning>,
         progress: &dyn Progress,
     ) -> Result<Self, EngineError> {
+        let Tuning { storage, checkpoints } = tuning.into();
         let opened = options.clock.moment();
         let Opened { store, shared, mut replayed, rejects } =
             open::open(&options, storage, progress)?;
+        let policy = match options.mode {
+            Mode::Inspect => CheckpointPolicy::NEVER,
+            Mode::Deliver | Mode::Derive => checkpoints,
+        };
+        let (checkpoints, checkpointer) = checkpointer::checkpoints(
+            (Arc::clone(&store), Arc::clone(&shared)),
+            Arc::clone(&options.clock),
+            policy,
+            (replayed.begun_at, options.clock.moment().since(opened)),
+        );
+        replayed.deriver.checkpoints = Some(checkpoints);
         let delivery = match (&options.config, options.mode) {
             (Some(config), Mode::Deliver) => {
                 let backlog = StoredBacklog::new(&store, replayed.deriver.budgets.freed());
@@ -185,6 +218,7 @@ impl Engine {
             reloads: None,
             threads: Vec::new(),
         };
+        engine.thread("checkpointer", move || checkpointer.run())?;
         engine.start(replayed, (rejects, options.data))?;
         Ok(engine)
     }

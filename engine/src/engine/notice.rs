@@ -43,6 +43,11 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// The newest checkpoint was not used, and the whole log was derived again.
+    CheckpointUnused {
+        /// Why.
+        reason: String,
+    },
     /// An input holds old records, and the clock is the wall clock.
     OldInput {
         /// The input.

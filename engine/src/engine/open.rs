@@ -1,25 +1,30 @@
 //! Opening a data directory: what the log says, once more, and what the configuration changes.
 //!
-//! A restart replays the whole log through the projection; exports that are stored already are not
-//! stored again. All definitions that the log has ever held are known before the replay starts, and
-//! those of the configuration too, so that rules and merge policies that came later find all history in
-//! place (`SPEC.md` §5).
+//! A restart goes on with the newest checkpoint and replays what the log holds behind it; exports that
+//! are stored already are not stored again. All definitions that are still to come there are known
+//! before the replay starts, and those of the configuration too, so that rules and merge policies that
+//! came later find all history in place (`SPEC.md` §5). Where the checkpoint has not kept that history,
+//! or cannot be read, the whole log is replayed.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use forebay_storage::{Chunk, Entry, EntryKind, Store, StoreOptions};
+use forebay_storage::{Chunk, Entry, EntryKind, Offset, Store, StoreOptions};
 
 use super::appender::parse_rules;
+use super::checkpoint::{self, Loaded};
 use super::control::Control;
+use super::derivation::Derivation;
 use super::deriver::Deriver;
+use super::notice::Notice;
 use super::playback::{Played, read_control};
 use super::replay::{Marks, Replay};
 use super::shared::Shared;
 use super::{Mode, Options, Progress};
 use crate::clock::ClockKind;
 use crate::config::Config;
-use crate::definitions::{self, Definitions};
-use crate::error::EngineError;
+use crate::definitions::{self, Change, Definitions};
+use crate::error::{EngineError, with_sources};
 use crate::project::projection::Projection;
 use crate::record::RejectsFile;
 
@@ -46,6 +51,8 @@ pub(super) struct Replayed {
     pub marks: Marks,
     /// What `now` means in this directory.
     pub kind: ClockKind,
+    /// The offset of the checkpoint that it went on from; the start of the log, if there was none.
+    pub begun_at: u64,
 }
 
 /// Opens the data directory, replays its log, and applies the configuration unless one only looks.
@@ -77,19 +84,18 @@ fn replay(
     store.log().sync()?;
     store.sync_state()?;
     let kind = clock_kind(store, options.config.as_ref())?;
-    let mut coming = history(store)?;
-    if let (Some(config), true) = (&options.config, options.mode != Mode::Inspect)
-        && coming.last() != Some(&config.definitions)
-    {
-        coming.push(config.definitions.clone());
+    let Loaded { mut derivation, marks, deletes } = begin(store, (options, kind), shared)?;
+    derivation.projection.skip_lanes(&|lane| store.outbox().lane(lane));
+    for (offset, appended) in deletes {
+        shared.note_delete(offset, appended);
     }
-    let projection = Projection::new(kind, coming)?;
-    let mut deriver = Deriver::new(projection, Arc::clone(store), Arc::clone(shared));
+    let begun_at = derivation.next();
+    let mut deriver = Deriver::new(derivation, Arc::clone(store), Arc::clone(shared));
     if let Some(config) = &options.config {
         deriver.budgets.configure(config);
     }
     let total = store.log().next_offset().as_u64();
-    let mut replay = Replay::new(store, 0..total);
+    let mut replay = Replay::resume(store, marks, total);
     while let Some(entry) = replay.next() {
         progress.replay(replay.marks().next, total);
         match entry? {
@@ -103,7 +109,48 @@ fn replay(
         }
     }
     deriver.settle()?;
-    Ok(Replayed { deriver, marks: replay.into_marks(), kind })
+    deriver.marks = replay.marks().clone();
+    Ok(Replayed { deriver, marks: replay.into_marks(), kind, begun_at })
+}
+
+/// What was derived at the newest checkpoint; nothing yet, where there is none that can be used.
+fn begin(
+    store: &Store,
+    (options, kind): (&Options, ClockKind),
+    shared: &Shared,
+) -> Result<Loaded, EngineError> {
+    if let Some(newest) = store.checkpoints().newest()? {
+        let tail = changes_within(store, newest.next..store.log().next_offset())?;
+        let coming = |before: &[Definitions]| {
+            let current = before.last().cloned().unwrap_or_default();
+            with_configured(options, &current, following(&current, &tail))
+        };
+        match checkpoint::load(store, kind, newest.next, coming) {
+            Ok(loaded) => return Ok(loaded),
+            Err(unused) => {
+                let reason = with_sources(&unused);
+                tracing::warn!(next = %newest.next, "the checkpoint is not used: {reason}");
+                shared.notice(Notice::CheckpointUnused { reason });
+            }
+        }
+    }
+    let coming = with_configured(options, &Definitions::default(), history(store)?);
+    let derivation = Derivation::new(Projection::new(kind, coming)?);
+    Ok(Loaded { derivation, marks: Marks::START, deletes: Vec::new() })
+}
+
+/// `coming`, which follow `current`, and what the configuration makes of them.
+fn with_configured(
+    options: &Options,
+    current: &Definitions,
+    mut coming: Vec<Definitions>,
+) -> Vec<Definitions> {
+    if let (Some(config), true) = (&options.config, options.mode != Mode::Inspect)
+        && coming.last().unwrap_or(current) != &config.definitions
+    {
+        coming.push(config.definitions.clone());
+    }
+    coming
 }
 
 /// Appends what the configuration changes, and applies it.
@@ -142,18 +189,32 @@ pub(super) fn history(store: &Store) -> Result<Vec<Definitions>, EngineError> {
 
 /// The same, as far as the entry at offset `last` has brought it.
 pub(super) fn history_through(store: &Store, last: u64) -> Result<Vec<Definitions>, EngineError> {
-    let mut current = Definitions::default();
-    let mut history = Vec::new();
-    for (offset, bytes) in store.log().controls()? {
-        if offset.as_u64() > last {
+    let all = Offset::START..Offset::from_u64(last.saturating_add(1));
+    Ok(following(&Definitions::default(), &changes_within(store, all)?))
+}
+
+/// What becomes of `current` with each of `changes`.
+fn following(current: &Definitions, changes: &[Change]) -> Vec<Definitions> {
+    let mut current = current.clone();
+    let apply = |change| {
+        current.apply(change);
+        current.clone()
+    };
+    changes.iter().map(apply).collect()
+}
+
+/// The changes of the definitions in a part of the log.
+fn changes_within(store: &Store, part: Range<Offset>) -> Result<Vec<Change>, EngineError> {
+    let mut changes = Vec::new();
+    for (offset, bytes) in store.log().controls_from(part.start)? {
+        if offset >= part.end {
             break;
         }
         if let Control::Definitions(change) = read_control(offset.as_u64(), &bytes)? {
-            current.apply(&change);
-            history.push(current.clone());
+            changes.push(*change);
         }
     }
-    Ok(history)
+    Ok(changes)
 }
 
 /// The clock of the directory, fixed at first use (`SPEC.md` §9).

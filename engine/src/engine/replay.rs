@@ -15,6 +15,7 @@ use crate::input::Position;
 use crate::record::RejectsMark;
 
 /// What the log tells beside its entries, as far as it was read.
+#[derive(Clone, Debug)]
 pub(super) struct Marks {
     /// How far each input was accepted.
     pub positions: BTreeMap<String, Position>,
@@ -38,14 +39,15 @@ pub(super) struct Replay {
 impl Replay {
     /// The entries whose offsets lie in `part`, as far as the log goes now.
     pub(super) fn new(store: &Store, part: Range<u64>) -> Self {
+        Self::resume(store, Marks { next: part.start, ..Marks::START }, part.end)
+    }
+
+    /// The entries from where `marks` were taken to `end`, as far as the log goes now.
+    pub(super) fn resume(store: &Store, marks: Marks, end: u64) -> Self {
+        let part = marks.next..end;
         Self {
             reader: store.log().read(Offset::from_u64(part.start)),
-            marks: Marks {
-                positions: BTreeMap::new(),
-                rejects: RejectsMark::START,
-                appended: Timestamp::EPOCH,
-                next: part.start,
-            },
+            marks,
             part,
             playback: Playback::default(),
             ready: VecDeque::new(),
@@ -82,6 +84,22 @@ impl Replay {
 }
 
 impl Marks {
+    /// Before the first chunk.
+    pub(super) const START: Self = Self {
+        positions: BTreeMap::new(),
+        rejects: RejectsMark::START,
+        appended: Timestamp::EPOCH,
+        next: 0,
+    };
+
+    /// Takes what the log tells with records.
+    pub(super) fn reach(&mut self, position: Option<Position>, rejects: RejectsMark) {
+        if let Some(position) = position {
+            self.positions.insert(position.source.clone(), position);
+        }
+        self.rejects = rejects;
+    }
+
     fn take(&mut self, chunk: &StoredChunk) {
         self.appended = self.appended.max(Timestamp::from_millis(chunk.now_ms));
         self.next = chunk.next().as_u64();

@@ -226,6 +226,11 @@ impl Shared {
         self.deletes().note(offset, appended);
     }
 
+    /// The deletes whose bytes are still there, as [`Shared::note_delete`] takes them.
+    pub(super) fn pending_deletes(&self) -> Vec<(u64, Timestamp)> {
+        self.deletes().0.iter().copied().collect()
+    }
+
     /// Forgets the deletes below `next`, whose bytes are gone.
     pub(super) fn compacted(&self, next: u64) {
         self.deletes().forget_below(next);

@@ -3,12 +3,16 @@
 //! What is remembered is exact (no fingerprints: a collision would lose an event) and is forgotten
 //! as soon as it is older than the window, which the clock, never going back, makes a queue.
 
+mod saved;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
+
+pub use saved::AppliedEvent;
 
 use super::ProfileId;
 use super::graph::Graph;

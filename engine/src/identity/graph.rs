@@ -11,9 +11,14 @@
 //! An erased profile leaves nothing but those addresses: nobody owns its identities, and its number,
 //! being an offset, never comes again.
 
+mod saved;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+
+pub use saved::Links;
 
 use super::ProfileId;
 use super::table::IdentityId;
@@ -55,8 +60,9 @@ pub struct Removed {
     pub absorbed: Vec<ProfileId>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Member {
+/// An identity of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
     identity: IdentityId,
     last_seen: u64,
     ever_primary: bool,

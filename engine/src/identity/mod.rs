@@ -10,8 +10,10 @@ pub mod table;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// One profile under one merge policy: the offset of the record that first named it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProfileId(u64);
 
 impl ProfileId {

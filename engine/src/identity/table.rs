@@ -7,13 +7,18 @@
 //! The identities of an erased profile are forgotten: who is named again after that is seen for the
 //! first time, and gets a new number, whether or not the log still holds what was erased.
 
+mod saved;
+
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
+
+pub use saved::NameBlock;
 
 /// A (namespace, id) pair; lower numbers were seen earlier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IdentityId(u32);
 
 impl IdentityId {

@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::json;
@@ -14,7 +15,7 @@ use super::op::{Aggregate, Keys, Op};
 use super::window::{Now, Truth};
 
 /// An event query in a [`QuerySet`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueryId(u32);
 
 impl QueryId {
@@ -142,6 +143,16 @@ impl QuerySet {
     /// Whether all queries of `other` are in this set too.
     pub fn has_all_of(&self, other: &Self) -> bool {
         other.by_key.keys().all(|key| self.by_key.contains_key(key))
+    }
+
+    /// The canonical forms of all queries, by number.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.queries.iter().map(EventQuery::key)
+    }
+
+    /// The query of this canonical form, if it is in the set.
+    pub fn find(&self, key: &str) -> Option<QueryId> {
+        self.by_key.get(key).copied()
     }
 
     /// The query called `id`.

@@ -12,6 +12,7 @@
 //! layers are looked through from the first: what an earlier dataset shows hides what later ones have
 //! at the path, above and below. Deletions hide nothing in other layers.
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::path::{PathId, PathTable};
@@ -19,7 +20,7 @@ use crate::clock::Timestamp;
 use crate::json;
 
 /// What orders two writes: the record's timestamp, on a tie the later offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WriteKey {
     /// When the value was true.
     pub timestamp: Timestamp,
@@ -28,7 +29,7 @@ pub struct WriteKey {
 }
 
 /// The place of a dataset in the merge policy's order; always 0 under `timestampOrdered`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rank(pub u16);
 
 /// One leaf of a profile record.
@@ -64,7 +65,7 @@ pub struct Touched {
     pub effect: Effect,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Cell {
     path: PathId,
     key: WriteKey,
@@ -72,7 +73,7 @@ struct Cell {
     value: Option<Box<str>>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Layer {
     rank: Rank,
     /// Ascending by path.
@@ -80,7 +81,7 @@ struct Layer {
 }
 
 /// All attributes of one profile.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Ascending by rank.
     layers: SmallVec<[Layer; 1]>,

@@ -3,10 +3,12 @@
 //! Only what differs from "never been in, and no clock will change that" takes room, so a profile
 //! costs nothing for the audiences that do not concern it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 
 /// An audience by number. Numbers are given out in order of first definition and never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AudienceNo(pub u32);
 
 impl AudienceNo {
@@ -17,7 +19,7 @@ impl AudienceNo {
 }
 
 /// Whether a profile is in an audience, if it ever was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Status {
     /// Was in, and left.
     Exited,
@@ -36,7 +38,7 @@ impl Status {
 }
 
 /// What is known of a profile in one audience.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// Which audience.
     pub audience: AudienceNo,
@@ -94,7 +96,7 @@ impl Membership {
 }
 
 /// The memberships of one profile, ascending by audience.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memberships(Vec<Membership>);
 
 impl Memberships {

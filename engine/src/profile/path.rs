@@ -5,9 +5,10 @@
 //! numbers. The table only grows; paths form a tree, of which [`PathId::ROOT`] is the top.
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 /// A path in a [`PathTable`]. The order of ids is the order of first appearance, not of names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PathId(u32);
 
 impl PathId {
@@ -110,6 +111,11 @@ impl PathTable {
     /// The dotted form.
     pub fn dotted(&self, id: PathId) -> String {
         self.segments(id).join(".")
+    }
+
+    /// Parent and last segment of every path but the root, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (PathId, &str)> {
+        self.nodes.iter().skip(1).map(|node| (node.parent, &*node.key))
     }
 
     /// How many ids were given out, the root's included.

@@ -1,5 +1,7 @@
 //! One profile as the fold keeps it: everything that rules, mappings and payloads read.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::identity::table::IdentityId;
 use crate::pql::{Event, QueryId, QuerySet, QueryState};
@@ -22,7 +24,7 @@ pub struct Profile {
 }
 
 /// The events of one profile, as far as some rule needs them: one state a matched query.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct History(Vec<(QueryId, QueryState)>);
 
 impl Profile {
@@ -80,6 +82,16 @@ impl History {
             }
             !state.is_empty()
         });
+    }
+
+    /// Calls each query what `numbers` says, by its number so far; forgets it where that is nothing.
+    pub fn renumber(&mut self, numbers: &[Option<QueryId>]) {
+        let renumbered = std::mem::take(&mut self.0).into_iter().filter_map(|(query, state)| {
+            let number = numbers.get(query.as_usize()).copied().flatten()?;
+            Some((number, state))
+        });
+        self.0 = renumbered.collect();
+        self.0.sort_unstable_by_key(|(query, _)| *query);
     }
 
     /// Unites the events of two profiles.

@@ -4,14 +4,20 @@
 //! tell about them (when an audience was created or mapped, in wall time) and gives each audience and
 //! each merge policy a number that it keeps for good: the order in which the log first names them.
 
+mod saved;
+
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use saved::SavedCatalog;
 
 use crate::clock::Timestamp;
 use crate::definitions::{Audience, AudienceKind, Dataflow, Definitions, MergePolicy};
 use crate::profile::membership::AudienceNo;
 
 /// When something was created and last changed: wall time of the control entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     /// The entry that first defined it.
     pub created: Timestamp,

@@ -1,8 +1,11 @@
 //! The projection as a whole: what the entries of the log, one after another, make of the profiles.
 
+mod saved;
 mod transition;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use saved::{NotRestored, Section};
 
 use super::catalog::Catalog;
 use super::context::SharedContext;
@@ -274,6 +277,11 @@ impl Projection {
     /// The next boundary of any profile; [`Timestamp::MAX`] if there is none.
     pub fn next_boundary(&mut self) -> Timestamp {
         self.views.iter_mut().map(View::next_boundary).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// What `now` means.
+    pub fn clock_kind(&self) -> ClockKind {
+        self.kind
     }
 
     /// The clock.

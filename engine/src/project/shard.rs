@@ -219,6 +219,14 @@ impl Shard {
         self.arm(id);
     }
 
+    /// Puts many profiles in.
+    pub fn put_all(&mut self, profiles: Vec<(ProfileId, Profile)>) {
+        self.profiles.reserve(profiles.len());
+        for (id, profile) in profiles {
+            self.put(id, profile);
+        }
+    }
+
     /// One profile.
     pub fn get(&self, id: ProfileId) -> Option<&Profile> {
         self.profiles.get(&id)

@@ -121,6 +121,23 @@ impl View {
         }
     }
 
+    /// The shards, each with its share of the profiles.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// Takes in profiles that were saved; the order does not matter.
+    pub fn put_all(&mut self, profiles: Vec<Vec<(ProfileId, Profile)>>) {
+        let mut by_shard: Vec<Vec<(ProfileId, Profile)>> = Vec::new();
+        by_shard.resize_with(SHARDS, Vec::new);
+        for (id, profile) in profiles.into_iter().flatten() {
+            by_shard[home(id)].push((id, profile));
+        }
+        self.shards.par_iter_mut().zip(by_shard).for_each(|(shard, profiles)| {
+            shard.put_all(profiles);
+        });
+    }
+
     /// One profile.
     pub fn profile(&self, id: ProfileId) -> Option<&Profile> {
         self.shards[home(id)].get(id)

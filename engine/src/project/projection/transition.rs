@@ -131,7 +131,7 @@ impl Projection {
         }
     }
 
-    fn compile(&mut self) -> Result<(), PqlError> {
+    pub(super) fn compile(&mut self) -> Result<(), PqlError> {
         let policies = self.known.catalog.definitions().merge_policies.clone();
         for view in &mut self.views {
             (view.number, view.plan) = (None, ViewPlan::idle(&view.policy));

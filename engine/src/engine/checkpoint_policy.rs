@@ -1,0 +1,126 @@
+//! When a checkpoint is worth what it costs.
+//!
+//! Opening derives again what came after the newest checkpoint: the *tail*. A checkpoint makes it
+//! short, and costs time that grows with the number of profiles, not with the tail. So it is made when
+//! the tail has grown, at once if nothing else is to be done, but never so often that checkpoints take
+//! more than their share of the time.
+
+use std::time::Duration;
+
+/// What came after the newest checkpoint, and what that cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// Entries of the log.
+    pub entries: u64,
+    /// How long it took to derive them, which is about how long it would take again.
+    pub work: Duration,
+    /// How long ago the newest checkpoint was complete, or the directory was opened.
+    pub age: Duration,
+    /// What the newest checkpoint took, standstill and writing together.
+    pub cost: Duration,
+}
+
+/// What the deriver is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// More work waits.
+    Busy,
+    /// Nothing has come for a while.
+    Idle,
+    /// Nothing will come any more.
+    Closing,
+}
+
+/// When checkpoints are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointPolicy {
+    /// The longest tail that is left alone while there is work.
+    pub tail_max: Duration,
+    /// The same in entries.
+    pub entries_max: u64,
+    /// The longest tail that is left alone when there is none.
+    pub idle_tail_max: Duration,
+    /// Checkpoints take one part in so many of the time at most, but for the one at the end.
+    pub share: u32,
+}
+
+impl Default for CheckpointPolicy {
+    fn default() -> Self {
+        Self {
+            tail_max: Duration::from_secs(2),
+            entries_max: 3_000_000,
+            idle_tail_max: Duration::from_millis(200),
+            share: 10,
+        }
+    }
+}
+
+impl CheckpointPolicy {
+    /// A checkpoint whenever one can be made: for tests.
+    pub const EAGER: Self =
+        Self { tail_max: Duration::ZERO, entries_max: 1, idle_tail_max: Duration::ZERO, share: 1 };
+
+    /// Never by itself.
+    pub const NEVER: Self = Self {
+        tail_max: Duration::MAX,
+        entries_max: u64::MAX,
+        idle_tail_max: Duration::MAX,
+        share: 1,
+    };
+
+    /// Whether to make a checkpoint now.
+    pub(super) fn is_due(&self, tail: &Tail, occasion: Occasion) -> bool {
+        if tail.entries == 0 {
+            return false;
+        }
+        let is_long = tail.work >= self.tail_max || tail.entries >= self.entries_max;
+        let is_worth_it = is_long || tail.work >= self.idle_tail_max;
+        let has_rested = tail.age >= tail.cost.saturating_mul(self.share.saturating_sub(1));
+        match occasion {
+            Occasion::Busy => is_long && has_rested,
+            Occasion::Idle => is_worth_it && has_rested,
+            Occasion::Closing => is_worth_it,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_made_when_the_tail_is_worth_it_and_not_too_often() {
+        use Occasion::{Busy, Closing, Idle};
+
+        let policy = CheckpointPolicy {
+            tail_max: Duration::from_secs(2),
+            entries_max: 1_000,
+            idle_tail_max: Duration::from_millis(200),
+            share: 10,
+        };
+        let ms = Duration::from_millis;
+        let tail = |entries, work, age, cost| Tail {
+            entries,
+            work: ms(work),
+            age: ms(age),
+            cost: ms(cost),
+        };
+        // (what it shows, the tail, on which of busy, idle, closing it is due)
+        let cases = [
+            ("nothing came", tail(0, 9_000, 90_000, 1), [false, false, false]),
+            ("too little to be worth it", tail(9, 199, 90_000, 1), [false, false, false]),
+            ("worth it when there is time", tail(9, 200, 90_000, 1), [false, true, true]),
+            ("long by time", tail(9, 2_000, 90_000, 1), [true, true, true]),
+            ("long by number", tail(1_000, 1, 90_000, 1), [true, true, true]),
+            ("but one has just cost much", tail(9, 2_000, 8_999, 1_000), [false, false, true]),
+            ("and that is long ago", tail(9, 2_000, 9_000, 1_000), [true, true, true]),
+        ];
+        for (name, tail, expected) in cases {
+            let found = [Busy, Idle, Closing].map(|occasion| policy.is_due(&tail, occasion));
+            assert_eq!(found, expected, "{name}");
+        }
+        let one = tail(1, 0, 0, 1_000);
+        assert!(CheckpointPolicy::EAGER.is_due(&one, Busy));
+        assert!(!CheckpointPolicy::NEVER.is_due(&tail(u64::MAX - 1, 1 << 40, 1, 0), Closing));
+    }
+}

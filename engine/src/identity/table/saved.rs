@@ -1,0 +1,72 @@
+//! The names of identities in a checkpoint: in the order of their numbers, some thousands a block.
+//!
+//! A forgotten identity keeps its number and has no name, so that those after it keep theirs.
+
+use std::hash::BuildHasher;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Identity, IdentityId, IdentityTable};
+
+/// Identities with consecutive numbers: place of the namespace and id of each; an empty id is one
+/// that was forgotten.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct NameBlock(Vec<(u32, Box<str>)>);
+
+impl IdentityTable {
+    /// The namespaces, in lower case, in the order of first sight.
+    pub fn namespaces(&self) -> Vec<Box<str>> {
+        self.namespaces.clone()
+    }
+
+    /// The names of `count` identities at most from number `first` on.
+    pub fn names(&self, first: usize, count: usize) -> NameBlock {
+        let named = self.identities.iter().skip(first).take(count);
+        NameBlock(named.map(|identity| (identity.namespace, identity.id.clone())).collect())
+    }
+
+    /// The table that was saved as these namespaces and blocks; `None` if they contradict each other.
+    pub fn restore(namespaces: Vec<Box<str>>, blocks: Vec<NameBlock>) -> Option<Self> {
+        let mut table = Self { namespaces, ..Self::default() };
+        let count = blocks.iter().map(|block| block.0.len()).sum();
+        table.identities.reserve_exact(count);
+        for (namespace, id) in blocks.into_iter().flat_map(|block| block.0) {
+            if namespace as usize >= table.namespaces.len() {
+                return None;
+            }
+            table.identities.push(Identity { namespace, id });
+        }
+        let (identities, hasher) = (&table.identities, &table.hasher);
+        let hash = |identity: &Identity| hasher.hash_one((identity.namespace, &*identity.id));
+        let rehash = |known: &IdentityId| hash(&identities[known.as_usize()]);
+        table.by_name.reserve(count, rehash);
+        for (number, identity) in (0..).zip(identities) {
+            if !identity.id.is_empty() {
+                table.by_name.insert_unique(hash(identity), IdentityId(number), rehash);
+            }
+        }
+        Some(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restored_table_knows_who_was_forgotten() {
+        let mut table = IdentityTable::default();
+        let ids = ["a", "b", "c"].map(|id| table.intern("n", id));
+        table.retire(ids[1]);
+        table.blank(ids[1]);
+        let blocks = vec![table.names(0, 2), table.names(2, 2)];
+        let mut restored = IdentityTable::restore(table.namespaces(), blocks).unwrap();
+        assert_eq!(
+            (restored.find("n", "a"), restored.find("n", "c")),
+            (Some(ids[0]), Some(ids[2]))
+        );
+        assert_eq!((restored.find("n", "b"), restored.name(ids[1])), (None, ("n", "")));
+        assert!(restored.intern("n", "b") > ids[2]);
+        assert!(IdentityTable::restore(Vec::new(), vec![table.names(0, 2)]).is_none());
+    }
+}
