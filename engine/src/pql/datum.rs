@@ -85,6 +85,14 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The JSON text.
+    pub(super) fn raw(&self) -> &str {
+        match self {
+            Self::Borrowed(value) => value.raw(),
+            Self::Shared(shared, index) => shared.document.at(&shared.text, *index).raw(),
+        }
+    }
+
     pub(super) fn is_array(&self) -> bool {
         self.value().kind() == Kind::Array
     }

@@ -16,6 +16,7 @@ use super::ast::{Comparison, DatePart, Operator, Quantifier, Relation};
 use super::calendar;
 use super::datum::{Datum, Node, is_like, lower};
 use super::facts::{Attribute, Event, Facts, MembershipFact};
+use super::marks::Progress;
 use super::op::{Aggregate, Keys, Op, Standing};
 use super::query::{QueryId, QuerySet};
 use super::rule::SegmentRef;
@@ -440,6 +441,30 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
             }
         }
         false
+    }
+
+    /// How far each step of a chain over kept events is.
+    pub(super) fn chain_progress(
+        &mut self,
+        source: QueryId,
+        steps: &'a [(Op, i64)],
+    ) -> Vec<Progress> {
+        let mut events = self.events(source).elements().into_iter();
+        let mut progress = Vec::with_capacity(steps.len());
+        for (condition, needed) in steps {
+            let mut reached = Progress { matched: 0, needed: *needed, completed: None };
+            while reached.matched < reached.needed
+                && let Some(event) =
+                    events.find(|event| self.holds_within(event.clone(), condition))
+            {
+                reached.matched += 1;
+                if let (Datum::Event(at, _), true) = (event, reached.matched == reached.needed) {
+                    reached.completed = Some(at);
+                }
+            }
+            progress.push(reached);
+        }
+        progress
     }
 
     fn changes(&mut self, at: Timestamp) {

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::json;
 
 use super::query::ChainStep;
 use super::window::{Now, Truth};
@@ -19,6 +20,30 @@ pub struct Mark {
     pub offset: u64,
     /// The steps it matches, their gates aside (bit i for step i), and the flags after them.
     pub matched: u64,
+}
+
+/// How far one step of a chain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Matches after the step before, as many as are needed at most.
+    pub(super) matched: i64,
+    /// Matches that complete it.
+    pub(super) needed: i64,
+    /// The event that completed it, where that is still known.
+    pub(super) completed: Option<Timestamp>,
+}
+
+impl Progress {
+    /// In words, as JSON text.
+    pub(super) fn to_json(self) -> String {
+        let Self { matched, needed, completed } = self;
+        let counted = format!("{matched} of {needed}");
+        json::quote(&match completed {
+            Some(at) => format!("{counted}, complete with the event of {at}"),
+            None if matched == needed => format!("{counted}, complete"),
+            None => counted,
+        })
+    }
 }
 
 /// Whether the steps follow each other, and when the clock may change that.
@@ -46,6 +71,25 @@ pub(super) fn chain_truth(marks: &[Mark], steps: &[ChainStep], now: Now<'_>) -> 
         }
     }
     Truth { holds: false, changes_at }
+}
+
+/// How far each step is; all are complete if, and only if, [`chain_truth`] holds.
+pub(super) fn chain_progress(marks: &[Mark], steps: &[ChainStep], now: Now<'_>) -> Vec<Progress> {
+    let mut marks = marks.iter();
+    let mut progress = Vec::with_capacity(steps.len());
+    for (index, step) in steps.iter().enumerate() {
+        let mut reached = Progress { matched: 0, needed: step.count, completed: None };
+        let counts = |mark: &&Mark| mark.matched >> index & 1 == 1 && step.truth(mark, now).holds;
+        while reached.matched < reached.needed
+            && let Some(mark) = marks.find(counts)
+        {
+            reached.matched += 1;
+            reached.completed = Some(Timestamp::from_millis(mark.timestamp));
+        }
+        reached.completed = reached.completed.filter(|_| reached.matched == reached.needed);
+        progress.push(reached);
+    }
+    progress
 }
 
 impl ChainStep {

@@ -28,6 +28,7 @@ mod description;
 mod error;
 mod event_filter;
 mod event_index;
+mod explanation;
 mod facts;
 mod gate;
 mod lexer;
@@ -44,6 +45,8 @@ mod state;
 mod sum;
 mod window;
 
+#[cfg(test)]
+mod explanation_tests;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
@@ -63,6 +66,7 @@ mod window_tests;
 
 pub use ast::Expr;
 pub use error::PqlError;
+pub use explanation::{Clause, ClauseKind, Compared, Shown, Turn, VALUE_BYTES_MAX};
 pub use facts::{Attribute, Event, Facts, MembershipFact};
 pub use marks::Mark;
 pub use parser::parse;

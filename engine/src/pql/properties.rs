@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 
 use super::oracle::Oracle;
 use super::subject::{Book, Subject, at};
-use super::{MembershipFact, parse};
+use super::{Clause, ClauseKind, MembershipFact, Scope, Shown, parse};
 
 /// Zones that change by an hour, by half an hour, over midnight, by a day, and one with odd minutes.
 const ZONES: [&str; 7] = [
@@ -394,6 +394,13 @@ impl Life {
             let found = subject.evaluate(&book, &rule, now);
             prop_assert_eq!(found.holds, expected, "{} at {}", self.text, now);
             prop_assert!(found.changes_at > now, "{} at {}", self.text, now);
+            let scope = Scope { now, queries: &book.queries };
+            let clause = rule.explain(&subject, &scope);
+            prop_assert_eq!(clause.holds, expected, "{:?} at {}", clause, now);
+            // The page is slow: at a quarter of the instants is enough for the parts.
+            if at.is_multiple_of(4) {
+                self.check_clause(&clause, &oracle, now)?;
+            }
             let is_due = promise.is_none_or(|(value, until)| value != found.holds || until <= now);
             if is_changed || is_due {
                 promise = Some((found.holds, found.changes_at));
@@ -401,6 +408,31 @@ impl Life {
             subject.trim(&book, now);
         }
         Ok(())
+    }
+}
+
+impl Life {
+    /// A clause holds as its parts say, and each, seen or cut short, as the page says of its text.
+    fn check_clause(
+        &self,
+        clause: &Clause,
+        oracle: &Oracle<'_>,
+        now: Timestamp,
+    ) -> Result<(), TestCaseError> {
+        let alone = parse(&clause.text).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let expected = oracle.holds(&alone);
+        prop_assert_eq!(clause.holds, expected, "{:?} of {} at {}", clause, self.text, now);
+        if clause.kind != ClauseKind::Test {
+            let follows = clause.kind.follows_from(&clause.parts);
+            prop_assert_eq!(clause.holds, follows, "{:?} at {}", clause, now);
+        }
+        for value in &clause.values {
+            let Shown::Json(json) = &value.value else { continue };
+            let is_json = serde_json::from_str::<serde_json::Value>(json).is_ok();
+            prop_assert!(is_json, "{} of {}", json, value.of);
+        }
+        prop_assert!(clause.changes_at > now, "{:?} at {}", clause, now);
+        clause.parts.iter().try_for_each(|part| self.check_clause(part, oracle, now))
     }
 }
 

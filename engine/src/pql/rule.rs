@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::profile::path::{PathId, PathTable};
 
+use super::ast::Expr;
 use super::compile::{Bare, Compiler};
 use super::error::PqlError;
 use super::facts::Facts;
@@ -89,6 +90,9 @@ pub struct Rule {
     op: Op,
     reads: Reads,
     zone: TimeZone,
+    /// What it was compiled from, for people.
+    text: Box<str>,
+    expr: Expr,
 }
 
 impl Rule {
@@ -115,7 +119,7 @@ impl Rule {
         let op = compiler.condition(&expr)?;
         let (segments, chain_steps) = (compiler.segments, compiler.chain_steps);
         let reads = reads_of(&op, queries, Reads { segments, chain_steps, ..Reads::default() });
-        Ok(Self { op, reads, zone: context.zone.clone() })
+        Ok(Self { op, reads, zone: context.zone.clone(), text: text.into(), expr })
     }
 
     /// What can change the rule's value.
@@ -126,16 +130,38 @@ impl Rule {
     /// The value for the profile that `facts` shows. Pure: the same facts at the same `now` give the
     /// same value.
     pub fn evaluate<F: Facts + ?Sized>(&self, facts: &F, scope: &Scope<'_>) -> Evaluation {
-        let mut machine = Machine {
+        let mut machine = self.machine(facts, scope);
+        let holds = machine.holds(&self.op);
+        Evaluation { holds, changes_at: machine.changes_at }
+    }
+
+    /// The expression, and what it was compiled to.
+    pub(super) fn parts(&self) -> (&Expr, &Op) {
+        (&self.expr, &self.op)
+    }
+
+    /// A part of the expression as it was written, in canonical form if that took several lines.
+    pub(super) fn text_of(&self, expr: &Expr) -> String {
+        match self.text.get(expr.span.clone()) {
+            Some(text) if !text.contains('\n') => text.to_owned(),
+            _ => expr.to_string(),
+        }
+    }
+
+    /// The machine that evaluates the rule for the profile that `facts` shows.
+    pub(super) fn machine<'a, F: Facts + ?Sized>(
+        &'a self,
+        facts: &'a F,
+        scope: &Scope<'a>,
+    ) -> Machine<'a, F> {
+        Machine {
             facts,
             queries: scope.queries,
             segments: &self.reads.segments,
             now: Now { at: scope.now, zone: &self.zone },
             changes_at: Timestamp::MAX,
             frames: SmallVec::new(),
-        };
-        let holds = machine.holds(&self.op);
-        Evaluation { holds, changes_at: machine.changes_at }
+        }
     }
 }
 
