@@ -3,6 +3,8 @@
 //! Commands and options that the contract names and this version does not have are parsed too, so
 //! that they are answered with "not built yet" and not with "did you mean".
 
+mod explain;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use forebay_engine::deliver::export_id::ExportId;
 use forebay_engine::engine::{AsOf, LastAttempt};
 
 use crate::durations;
+
+pub(crate) use explain::Explain;
 
 /// An embedded activation engine: durable customer records in, relevant profile changes out over HTTP.
 #[derive(Debug, Parser)]
@@ -96,9 +100,8 @@ pub(crate) enum Command {
     /// The event log
     #[command(subcommand)]
     Log(Log),
-    /// Record, rule, cause, payload and attempts behind an export
-    #[command(hide = true)]
-    Explain(NotBuilt),
+    /// Why a profile is, or is not, exported
+    Explain(Explain),
     /// Alerts
     #[command(hide = true)]
     Alerts(NotBuilt),
@@ -400,7 +403,6 @@ impl Args {
     /// The first thing asked for that this version does not have, if any.
     pub(crate) fn not_built(&self) -> Option<&'static str> {
         match &self.command {
-            Command::Explain(_) => Some("`forebay explain`"),
             Command::Alerts(_) => Some("`forebay alerts`"),
             Command::Token(_) => Some("`forebay token`"),
             Command::Verify(_) => Some("`forebay verify`"),
@@ -482,7 +484,13 @@ mod tests {
             ("log stats", true, None),
             ("log compact", true, None),
             ("log cat", true, Some("`forebay log cat`")),
-            ("explain --profile a b --dataflow c", true, Some("`forebay explain`")),
+            ("explain --profile a b --dataflow c", true, None),
+            ("explain --profile a b --dataflow c --merge-policy p", true, None),
+            ("explain", false, None),
+            ("explain --profile a b", false, None),
+            ("explain --profile a --dataflow c", false, None),
+            ("explain e1", true, None),
+            ("explain e1 --dataflow c", false, None),
             ("import-audience vip --csv f --identity-column id --namespace Email", true, None),
             ("import-audience vip --csv f --identity-column id", false, None),
             ("audience show vip", true, None),

@@ -113,6 +113,17 @@ impl Lane {
         None
     }
 
+    /// How many members are looked at before the one that `profile` is, or that it absorbed; `None` if
+    /// nobody is left who stands for it.
+    pub fn place_of(&self, profile: ProfileId, graph: &Graph) -> Option<u64> {
+        let stands_for = |member: &ProfileId| graph.current(*member) == profile;
+        let (taken, left) = self.members.split_at(self.next);
+        let is_spoken_for = taken.iter().any(|member| *member != profile && stands_for(member));
+        let place = left.iter().position(|member| stands_for(member))?;
+        let is_owed = !self.served.contains(&profile) && !is_spoken_for;
+        is_owed.then_some(place as u64)
+    }
+
     /// Everybody who is still to be exported, as known now.
     pub fn rest(mut self, graph: &Graph) -> Vec<ProfileId> {
         std::iter::from_fn(|| self.take(graph)).collect()
@@ -163,6 +174,19 @@ mod tests {
         assert_eq!(taken(&mut again, &graph), [9]);
         assert_eq!(again.mark(), Some(LANE_DONE));
         assert_eq!(self::lane(7, &[4]).mark(), None);
+    }
+
+    #[test]
+    fn a_member_knows_how_many_come_before() {
+        let graph = Graph::new(IdentityGraph::Pdg);
+        let mut lane = lane(7, &[1, 3, 5, 9]);
+        lane.serve(ProfileId::from_offset(3));
+        lane.take(&graph);
+        // (profile, members before it)
+        for (profile, expected) in [(1, None), (3, None), (4, None), (5, Some(1)), (9, Some(2))] {
+            let place = lane.place_of(ProfileId::from_offset(profile), &graph);
+            assert_eq!(place, expected, "{profile}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Each type is an answer to one question of `SPEC.md` §10; names and nesting are part of the
 //! contract with scripts that read `--output json`.
 
+pub mod explanation;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

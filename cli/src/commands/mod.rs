@@ -5,6 +5,7 @@ mod check;
 mod dataflow;
 mod dead_letters;
 mod destination;
+mod explain;
 mod import_audience;
 mod ingest;
 mod init;
@@ -41,10 +42,9 @@ pub(crate) fn dispatch(args: Args) -> Result<Outcome, CliError> {
         Command::Destination(destination) => destination::run(&destination, global),
         Command::DeadLetters(letters) => dead_letters::run(&letters, global),
         Command::Log(log) => log::run(&log, global),
-        Command::Explain(_)
-        | Command::Alerts(_)
-        | Command::Token(_)
-        | Command::Verify(_)
-        | Command::Rebuild(_) => Err(CliError::not_built("this command")),
+        Command::Explain(explain) => explain::run(&explain, global),
+        Command::Alerts(_) | Command::Token(_) | Command::Verify(_) | Command::Rebuild(_) => {
+            Err(CliError::not_built("this command"))
+        }
     }
 }

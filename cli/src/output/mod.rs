@@ -10,12 +10,14 @@ macro_rules! tell {
 
 mod dataflow;
 mod destination;
+mod explanation;
 mod span;
 mod summary;
 mod table;
 
 pub(crate) use dataflow::{dataflow_page, dataflow_table, dataflow_tables};
 pub(crate) use destination::{destination_entry, destination_state, trial_text};
+pub(crate) use explanation::standing_page;
 pub(crate) use span::span;
 pub(crate) use summary::summary_text;
 pub(crate) use table::{Align, number, table};

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
-use forebay_engine::engine::{AsOf, Import, Payload, ProfileQuestion, Selection};
+use forebay_engine::engine::{AsOf, Import, Payload, ProfileQuestion, Selection, StandingQuestion};
 use forebay_engine::error::EngineError;
+use forebay_engine::views::explanation::StandingView;
 use forebay_engine::views::{
     AudiencePage, AudienceView, CompactionView, DataflowView, DeadLetterPage, DestinationView,
     ImportSummary, IngestSummary, LogView, MemberView, ProfileView, ReplayView, StatusView,
@@ -73,6 +74,8 @@ pub(crate) enum Question {
     Audience { id: String },
     /// `forebay import-audience`: frames follow, with the file as it is.
     ImportAudience(Import),
+    /// `forebay explain --profile`
+    ExplainStanding(StandingQuestion),
 }
 
 /// What can be asked of the past: of an engine, or of the log of a directory that nobody holds.
@@ -115,6 +118,8 @@ pub(crate) enum Answer {
     /// `None` if there is no such audience.
     Audience(Option<AudiencePage>),
     ImportAudience(ImportSummary),
+    /// `None` if nobody has the identity.
+    ExplainStanding(Option<StandingView>),
 }
 
 impl From<Result<Answer, EngineError>> for Reply {

@@ -63,6 +63,9 @@ impl Service for Engine {
             Question::LogStats => Answer::LogStats(self.log_stats()?),
             Question::Compact => Answer::Compact(self.compact()?),
             Question::Audience { id } => Answer::Audience(self.audience_page(id)?),
+            Question::ExplainStanding(question) => {
+                Answer::ExplainStanding(self.explain_standing(question)?)
+            }
             Question::Ingest { .. } | Question::ImportAudience(_) => {
                 let message = "an ingest or import needs its records with it";
                 return Err(EngineError::Usage(message.to_owned()));

@@ -20,6 +20,7 @@ use super::failure::Failure;
 use super::health::Health;
 use super::jitter::Jitter;
 use super::metrics::{DataflowStats, Metrics};
+use super::open_export::{Looked, Lookup};
 use super::request::RequestTemplate;
 use super::sender::{SenderContext, SenderPool};
 use super::settings::{DataflowSettings, DestinationSettings};
@@ -229,6 +230,13 @@ impl Delivery {
                 tracing::debug!(flow.id, "the dispatcher ended before it forgot; it sends no more");
             }
         }
+    }
+
+    /// What open exports of `dataflow` wait for; `None` if nothing is sent for it, or no more.
+    pub fn look(&self, dataflow: &str, lookup: Lookup) -> Option<Looked> {
+        let flow = Arc::clone(&self.running().get(dataflow)?.flow);
+        let (told, answer) = bounded(1);
+        flow.command(Command::Look(lookup, told)).then(|| answer.recv().ok())?
     }
 
     /// Dead letters of `dataflow` were marked for replay.

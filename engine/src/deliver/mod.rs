@@ -17,6 +17,7 @@ mod failure;
 pub mod health;
 pub mod jitter;
 pub mod metrics;
+pub mod open_export;
 pub mod outcome;
 pub mod queue;
 pub mod rate;

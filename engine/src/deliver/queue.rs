@@ -17,6 +17,8 @@ use hashbrown::HashMap;
 
 use super::backlog::{Attempt, Export, ProfileKey};
 use super::health::Role;
+use super::open_export::{Lookup, OpenExport, Wait};
+use super::tick::Tick;
 use crate::clock::Moment;
 
 /// Open exports of a dataflow in memory. Past it nothing more is read, and profiles wait that would
@@ -173,6 +175,40 @@ impl Queue {
         let live = |sequence: &&u64| self.slots[*sequence].kind == Kind::Live;
         let sequences = self.histories.keys().filter(live);
         sequences.map(|&sequence| (sequence, &self.histories[&sequence]))
+    }
+
+    /// What open exports wait for, in the order in which they may leave.
+    pub fn look(&self, lookup: Lookup, tick: Tick) -> Vec<OpenExport> {
+        let wanted: Vec<u64> = match lookup {
+            Lookup::Profile(profile) => self.lane(profile).collect(),
+            Lookup::Sequence(sequence) => {
+                Some(sequence).filter(|sequence| self.contains(*sequence)).into_iter().collect()
+            }
+        };
+        wanted.into_iter().map(|sequence| self.open_export(sequence, tick)).collect()
+    }
+
+    fn open_export(&self, sequence: u64, tick: Tick) -> OpenExport {
+        let slot = &self.slots[&sequence];
+        let history = self.histories.get(&sequence);
+        let wait = match slot.stage {
+            Stage::InFlight(_) | Stage::Withdrawn(_) => Wait::Answer,
+            Stage::Ready => Wait::Turn,
+            Stage::Parked => {
+                let due = history.and_then(|history| history.due).unwrap_or(tick.now);
+                Wait::Retry(tick.wall_of(due))
+            }
+            Stage::Blocked => {
+                let before = self.lane(slot.profile).take_while(|other| *other != sequence).last();
+                before.map_or(Wait::Turn, Wait::Behind)
+            }
+        };
+        OpenExport {
+            sequence,
+            wait,
+            failures: history.map_or(0, History::count),
+            attempts: history.map_or_else(Vec::new, |history| history.attempts.clone()),
+        }
     }
 
     /// Adds an export from the backlog, behind the others of its profile.

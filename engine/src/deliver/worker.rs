@@ -18,6 +18,7 @@ use super::error::DeliveryError;
 use super::failure::Failure;
 use super::health::Health;
 use super::metrics::Metrics;
+use super::open_export::{Looked, Lookup};
 use super::sender::Senders;
 use super::settings::Sending;
 use super::state::{DataflowState, DrainState, Pause};
@@ -55,6 +56,8 @@ pub(super) enum Command {
     /// Drop the replays of these dead letters, then answer.
     Forget(Vec<u64>, Sender<()>),
     SetSending(Sending),
+    /// Tell what these wait for.
+    Look(Lookup, Sender<Looked>),
     /// No new requests; those open may end until this moment.
     Stop(Moment),
 }
@@ -273,6 +276,13 @@ impl Worker {
             Event::Command(Command::Forget(sequences, done)) => {
                 self.dispatcher.forget(&sequences, self.clock.moment());
                 self.withdrew(&done);
+            }
+            Event::Command(Command::Look(lookup, told)) => {
+                let open = self.dispatcher.queue().look(lookup, Tick::read(&*self.clock));
+                let next = self.dispatcher.window().next();
+                if told.send(Looked { open, next }).is_err() {
+                    tracing::debug!(dataflow = self.flow.id, "nobody waited for what was asked");
+                }
             }
         }
         Ok(None)

@@ -185,6 +185,14 @@ impl Attributes {
         self.layers.is_empty()
     }
 
+    /// The latest write at `path`, above or below it that is remembered, whether it shows or not.
+    pub fn last_write(&self, path: PathId, paths: &PathTable) -> Option<WriteKey> {
+        let cells = self.layers.iter().flat_map(|layer| &layer.cells);
+        let touching = cells
+            .filter(|cell| paths.is_within(cell.path, path) || paths.is_within(path, cell.path));
+        touching.map(|cell| cell.key).max()
+    }
+
     fn layer(&mut self, rank: Rank) -> &mut Layer {
         let at = match self.layers.binary_search_by_key(&rank, |layer| layer.rank) {
             Ok(at) => at,

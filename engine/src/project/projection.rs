@@ -1,5 +1,6 @@
 //! The projection as a whole: what the entries of the log, one after another, make of the profiles.
 
+mod look;
 mod saved;
 mod transition;
 
@@ -23,6 +24,8 @@ use crate::identity::table::IdentityTable;
 use crate::pql::{PqlError, QuerySet};
 use crate::profile::path::PathTable;
 use crate::record::RecordBatch;
+
+pub use look::Look;
 
 /// An export, ready to be numbered and stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,48 @@
+//! Clauses of rules, ready to be printed: as they are, or as they were and are.
+
+use serde_json::value::RawValue;
+
+use super::super::answers::raw;
+use crate::clock::Timestamp;
+use crate::pql::{Clause, ClauseKind, Compared, Shown};
+use crate::views::explanation::{ClauseView, ValueView};
+
+/// A clause as it is.
+pub(super) fn clause_view(clause: Clause) -> ClauseView {
+    ClauseView {
+        kind: word(clause.kind).to_owned(),
+        text: clause.text,
+        holds: clause.holds,
+        held: None,
+        changes_at: instant(clause.changes_at),
+        values: clause.values.into_iter().map(value_view).collect(),
+        clauses: clause.parts.into_iter().map(clause_view).collect(),
+    }
+}
+
+/// An instant that may never come.
+pub(super) fn instant(at: Timestamp) -> Option<String> {
+    (at != Timestamp::MAX).then(|| at.to_string())
+}
+
+fn value_view(compared: Compared) -> ValueView {
+    let (value, bytes) = shown(compared.value);
+    ValueView { of: compared.of, value, bytes, before: None }
+}
+
+fn shown(value: Shown) -> (Box<RawValue>, Option<u64>) {
+    match value {
+        Shown::Json(json) => (raw(json), None),
+        Shown::TooLong(bytes) => (raw("null".to_owned()), Some(bytes as u64)),
+    }
+}
+
+const fn word(kind: ClauseKind) -> &'static str {
+    match kind {
+        ClauseKind::All => "all",
+        ClauseKind::Any => "any",
+        ClauseKind::Not => "not",
+        ClauseKind::If => "if",
+        ClauseKind::Test => "test",
+    }
+}
