@@ -119,7 +119,7 @@ impl Lane {
         let stands_for = |member: &ProfileId| graph.current(*member) == profile;
         let (taken, left) = self.members.split_at(self.next);
         let is_spoken_for = taken.iter().any(|member| *member != profile && stands_for(member));
-        let place = left.iter().position(|member| stands_for(member))?;
+        let place = left.iter().position(stands_for)?;
         let is_owed = !self.served.contains(&profile) && !is_spoken_for;
         is_owed.then_some(place as u64)
     }

@@ -21,3 +21,30 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "ID", requires = "profile")]
     pub(crate) merge_policy: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::args::Args;
+
+    #[test]
+    fn an_export_or_a_profile_and_a_dataflow_are_explained() {
+        let cases = [
+            ("explain --profile a b --dataflow c", true),
+            ("explain --profile a b --dataflow c --merge-policy p", true),
+            ("explain e1", true),
+            ("explain -vr6-vr6-vr6-vr6-vr6-gAAAAAAAAAHZA", true),
+            ("explain", false),
+            ("explain -x", false),
+            ("explain --profile a b", false),
+            ("explain --profile a --dataflow c", false),
+            ("explain e1 --dataflow c", false),
+            ("explain e1 --profile a b --dataflow c", false),
+        ];
+        for (typed, understood) in cases {
+            let parsed = Args::try_parse_from(["forebay"].into_iter().chain(typed.split(' ')));
+            assert_eq!(parsed.is_ok(), understood, "{typed}: {parsed:?}");
+        }
+    }
+}

@@ -18,13 +18,13 @@ pub(crate) fn run(args: &Explain, global: &Global) -> Result<Outcome, CliError> 
                 dataflow: dataflow.to_owned(),
                 policy: args.merge_policy.clone(),
             };
-            standing(question, global)
+            standing(&question, global)
         }
         _ => Err(CliError::not_built("`forebay explain EXPORT_ID`")),
     }
 }
 
-fn standing(question: StandingQuestion, global: &Global) -> Result<Outcome, CliError> {
+fn standing(question: &StandingQuestion, global: &Global) -> Result<Outcome, CliError> {
     let answer = ask_once(&global.data, &Question::ExplainStanding(question.clone()))?;
     let Answer::ExplainStanding(view) = answer else { return Err(confused(&answer)) };
     let Some(view) = view else {

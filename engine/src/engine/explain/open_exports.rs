@@ -159,7 +159,7 @@ impl Numbers<'_> {
         for (sequence, row) in rows {
             let mut view = self.plain((sequence, &row));
             if let Some(first) = views.first() {
-                view.state = "behind".to_owned();
+                "behind".clone_into(&mut view.state);
                 view.behind = Some(first.export.clone());
             }
             if let Some(tried) = mark.attempted.iter().find(|tried| tried.sequence == sequence) {

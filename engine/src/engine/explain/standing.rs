@@ -188,11 +188,10 @@ fn by_clock(membership: &Membership, turn: Option<Turn>, retention_ms: i64) -> S
         Some(Turn::NotBefore(at)) if at != Timestamp::MAX => {
             format!("its rule is looked at next at {at}")
         }
-        Some(Turn::NotBefore(_) | Turn::Never) => String::new(),
         None if is_in => {
             format!("leaves at {} unless it is named again before", membership.changes_at)
         }
-        None => String::new(),
+        Some(Turn::NotBefore(_) | Turn::Never) | None => String::new(),
     };
     if membership.status != Some(Status::Exited) {
         return flip;
