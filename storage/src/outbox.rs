@@ -53,8 +53,12 @@ pub struct ExportRow {
     pub causes: u8,
     /// Offset of the log entry whose step caused it.
     pub offset: u64,
-    /// Which step of that entry.
-    pub step: u32,
+    /// The instant of the window boundary whose step it was, in milliseconds since the epoch; `None`:
+    /// the entry's own step. With offset, profile and policy it names a step.
+    pub boundary_ms: Option<i64>,
+    /// For an export that shows its profile as it was later than in its step: the last entry derived
+    /// when it was rendered.
+    pub rendered_after: Option<u64>,
     /// When the record was accepted, in milliseconds since the epoch.
     pub accepted_ms: i64,
     /// The body of the request.

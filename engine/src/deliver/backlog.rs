@@ -44,8 +44,10 @@ pub struct ProfileKey {
 pub struct Origin {
     /// Log offset of the step.
     pub offset: u64,
-    /// Which step at that offset.
-    pub step: u32,
+    /// The window boundary that passed in the step; `None`: the entry's own step.
+    pub boundary: Option<Timestamp>,
+    /// The last entry derived when it was rendered, if not in its step.
+    pub rendered_after: Option<u64>,
     /// Bit set of causes.
     pub causes: u8,
 }

@@ -245,8 +245,12 @@ impl Budgets {
                 divided.rows.push(row);
                 continue;
             }
-            let mark =
-                Mark { causes: row.causes, offset: row.offset, accepted_ms: row.accepted_ms };
+            let mark = Mark {
+                causes: row.causes,
+                offset: row.offset,
+                boundary_ms: row.boundary_ms,
+                accepted_ms: row.accepted_ms,
+            };
             let known = divided.marks.entry(key).or_insert(mark);
             known.causes |= row.causes;
         }

@@ -476,7 +476,8 @@ impl Deriver {
                 policy: export.policy,
                 causes: export.causes.to_bits(),
                 offset: export.offset,
-                step: 0,
+                boundary_ms: export.boundary.map(Timestamp::as_millis),
+                rendered_after: export.rendered_after,
                 accepted_ms: appended.as_millis(),
                 payload: export.payload.into_bytes(),
             };

@@ -112,7 +112,8 @@ impl Deriver {
                 policy: current.policy,
                 causes: mark.causes | own.map_or(0, |own| own.causes),
                 offset: mark.offset,
-                step: 0,
+                boundary_ms: mark.boundary_ms,
+                rendered_after: Some(self.last_offset()),
                 accepted_ms: mark.accepted_ms,
                 payload: export.payload.into_bytes(),
             };

@@ -215,7 +215,12 @@ fn export(sequence: u64, row: ExportRow) -> Export {
     Export {
         sequence,
         profile: ProfileKey { policy: row.policy, profile: row.profile },
-        origin: Origin { offset: row.offset, step: row.step, causes: row.causes },
+        origin: Origin {
+            offset: row.offset,
+            boundary: row.boundary_ms.map(Timestamp::from_millis),
+            rendered_after: row.rendered_after,
+            causes: row.causes,
+        },
         accepted: Timestamp::from_millis(row.accepted_ms),
         payload: row.payload.into(),
     }
@@ -227,7 +232,8 @@ fn export_row(export: &Export) -> ExportRow {
         policy: export.profile.policy,
         causes: export.origin.causes,
         offset: export.origin.offset,
-        step: export.origin.step,
+        boundary_ms: export.origin.boundary.map(Timestamp::as_millis),
+        rendered_after: export.origin.rendered_after,
         accepted_ms: export.accepted.as_millis(),
         payload: export.payload.to_vec(),
     }

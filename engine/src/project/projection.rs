@@ -40,6 +40,11 @@ pub struct DerivedExport {
     pub causes: Causes,
     /// The entry of the log that caused it, or that moved the clock past its boundary.
     pub offset: u64,
+    /// The window boundary that passed in its step; `None`: the entry's own step. There is at most one
+    /// export for an offset, boundary, profile, policy and dataflow that was rendered in its step.
+    pub boundary: Option<Timestamp>,
+    /// The last entry derived when it was rendered, if not in its step.
+    pub rendered_after: Option<u64>,
     /// The JSON text.
     pub payload: String,
 }
@@ -361,7 +366,8 @@ impl Projection {
         router.route(batch, first_offset, time)
     }
 
-    /// An export of a profile as it is now, at `offset`: of the one that absorbed it, if one did.
+    /// An export of a profile as it is now, behind the entry at `offset`: of the one that absorbed it,
+    /// if one did.
     ///
     /// `None` if there is no such profile any more, or the dataflow maps nothing of its policy.
     pub fn export_now(&self, asked: &Asked<'_>, offset: u64) -> Option<DerivedExport> {
@@ -376,6 +382,8 @@ impl Projection {
             policy: asked.policy,
             causes: asked.causes,
             offset,
+            boundary: None,
+            rendered_after: Some(offset),
             payload,
         })
     }
@@ -399,6 +407,8 @@ impl Projection {
                 policy,
                 causes: placed.export.causes,
                 offset: first_offset + u64::from(placed.place.record),
+                boundary: Some(placed.place.boundary).filter(|at| *at != Timestamp::MAX),
+                rendered_after: None,
                 payload: placed.export.payload,
             })
             .collect();

@@ -36,6 +36,8 @@ pub struct Mark {
     pub causes: u8,
     /// Offset of the log entry that caused the first.
     pub offset: u64,
+    /// The instant of the window boundary whose step that was; `None`: the entry's own.
+    pub boundary_ms: Option<i64>,
     /// When the record behind the first was accepted, in milliseconds since the epoch.
     pub accepted_ms: i64,
 }

@@ -89,7 +89,8 @@ fn row(sequence: u64, length: usize) -> ExportRow {
         policy: 1,
         causes: 3,
         offset: sequence * 7,
-        step: 2,
+        boundary_ms: sequence.is_multiple_of(3).then_some(-5),
+        rendered_after: sequence.is_multiple_of(4).then_some(sequence * 7),
         accepted_ms: -1,
         payload: noise(sequence + length as u64, length),
     }
@@ -188,7 +189,7 @@ fn mark(store: &Store, model: &mut Model, flow: &str, (set, taken): (&BTreeMap<u
     let next = model.next;
     let mut marks = FlowMarks { dataflow: flow.to_owned(), ..FlowMarks::default() };
     for (profile, causes) in set {
-        let new = Mark { causes: *causes, offset: next, accepted_ms: -7 };
+        let new = Mark { causes: *causes, offset: next, boundary_ms: Some(1), accepted_ms: -7 };
         marks.set.insert(key(*profile), new);
         let known = model.marked.entry((flow.to_owned(), key(*profile))).or_insert(new);
         known.causes |= causes;
