@@ -15,7 +15,10 @@
 //! | outbox | `w`, dataflow, 0, last sequence (8), part (2): a range of withdrawn exports |
 //! | outbox | `p`, dataflow, 0, policy (4), profile (8), part (2): a marked profile |
 //! | outbox | `q`, dataflow, 0, part (2): how many profiles are marked |
-//! | progress | dataflow, 0, part (2) |
+//! | progress | `a`, dataflow, 0, sequence (8), part (2): failed attempts of an export that ended |
+//! | progress | `g`, dataflow, 0, part (2): how far it is delivered |
+//! | progress | `j`, dataflow, 0, page (8), part (2): a page of the journal |
+//! | progress | `s`, dataflow, 0, part (2): how much its journal holds |
 //! | dead letters | `n`, dataflow, 0, part (2): how many there are |
 //! | dead letters | `r`, dataflow, 0, sequence (8), part (2): one of them |
 //! | meta | name, 0, part (2) |
@@ -45,6 +48,10 @@ const MARKED: u8 = b'p';
 const MARKED_COUNT: u8 = b'q';
 const DEAD_COUNT: u8 = b'n';
 const DEAD_ROW: u8 = b'r';
+const PROGRESS: u8 = b'g';
+const JOURNAL_PAGE: u8 = b'j';
+const JOURNAL_ATTEMPTS: u8 = b'a';
+const JOURNAL_SIZE: u8 = b's';
 
 /// Key of the part `number` of the value at `key`.
 pub(crate) fn part(key: &[u8], number: u16) -> Vec<u8> {
@@ -228,6 +235,56 @@ pub(crate) fn dead_rows_end(dataflow: Option<&str>) -> Result<Vec<u8>, StorageEr
     dataflow.map_or(Ok(vec![DEAD_ROW + 1]), |name| after_numbered(DEAD_ROW, name))
 }
 
+/// How far a dataflow is delivered.
+pub(crate) fn progress(dataflow: &str) -> Result<Vec<u8>, StorageError> {
+    named(&[PROGRESS], dataflow)
+}
+
+/// How far all dataflows are delivered, as a range.
+pub(crate) fn all_progress() -> std::ops::Range<Vec<u8>> {
+    vec![PROGRESS]..vec![PROGRESS + 1]
+}
+
+/// A page of the journal.
+pub(crate) fn journal_page(dataflow: &str, number: u64) -> Result<Vec<u8>, StorageError> {
+    numbered(JOURNAL_PAGE, dataflow, number)
+}
+
+/// Dataflow and number of the page of the journal at this key.
+pub(crate) fn split_journal_page(key: &[u8]) -> Result<(String, u64), StorageError> {
+    split_numbered(key)
+}
+
+/// Before every page of the journal.
+pub(crate) fn journal_pages_start() -> Vec<u8> {
+    vec![JOURNAL_PAGE]
+}
+
+/// After every page of the journal.
+pub(crate) fn journal_pages_end() -> Vec<u8> {
+    vec![JOURNAL_PAGE + 1]
+}
+
+/// The failed attempts of an export that ended.
+pub(crate) fn journal_attempts(dataflow: &str, sequence: u64) -> Result<Vec<u8>, StorageError> {
+    numbered(JOURNAL_ATTEMPTS, dataflow, sequence)
+}
+
+/// After all failed attempts of a dataflow.
+pub(crate) fn journal_attempts_end(dataflow: &str) -> Result<Vec<u8>, StorageError> {
+    after_numbered(JOURNAL_ATTEMPTS, dataflow)
+}
+
+/// How much the journal of a dataflow holds.
+pub(crate) fn journal_size(dataflow: &str) -> Result<Vec<u8>, StorageError> {
+    named(&[JOURNAL_SIZE], dataflow)
+}
+
+/// How much all journals hold, as a range.
+pub(crate) fn journal_sizes() -> std::ops::Range<Vec<u8>> {
+    vec![JOURNAL_SIZE]..vec![JOURNAL_SIZE + 1]
+}
+
 /// The directory name of the segment that starts at `base`: sorted by name is sorted by offset.
 pub(crate) fn segment_name(base: Offset) -> String {
     format!("{:020}", base.as_u64())
@@ -295,6 +352,10 @@ mod tests {
         assert_eq!(exports_last(&exports("a", 7).unwrap()).unwrap(), 7);
         assert_eq!(split_withdrawn(&withdrawn("a", 7).unwrap()).unwrap(), ("a".to_owned(), 7));
         assert_eq!(split_dead_row(&dead_row("a.b", 9).unwrap()).unwrap(), ("a.b".to_owned(), 9));
+        assert_eq!(
+            split_journal_page(&journal_page("a", 7).unwrap()).unwrap(),
+            ("a".to_owned(), 7)
+        );
         assert_eq!(split_marked(&marked("a.b", 2, 9).unwrap()).unwrap(), (2, 9));
         assert_eq!(name_behind_letter(&flow("to_x").unwrap()).unwrap(), "to_x");
         assert_eq!(plain_name(&plain("clock").unwrap()).unwrap(), "clock");

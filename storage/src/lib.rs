@@ -10,7 +10,7 @@
 //! DIR/LOCK               one process at a time
 //! DIR/log/<offset>/      the event log, a database for each segment, named by its first offset
 //! DIR/log/erasure        while records are being erased: which
-//! DIR/state/             one database: outbox, progress, dead letters, meta
+//! DIR/state/             one database: outbox, progress, journal, dead letters, meta
 //! DIR/checkpoint/<next>  what the engine derived from the log below that offset
 //! ```
 //!
@@ -38,6 +38,7 @@ mod erasure_plan;
 mod error;
 mod event_log;
 mod fail_stop;
+mod journal;
 mod keys;
 mod log_reader;
 mod meta;
@@ -62,6 +63,9 @@ pub use codec::{read_value, write_value};
 pub use dead_letters::{AttemptRow, DeadLetterRow, DeadLetters};
 pub use error::StorageError;
 pub use event_log::{Erasure, EventLog, LogStats};
+pub use journal::{
+    ATTEMPT_BYTES_MAX, EndedExport, Ending, Journal, JournalPlace, JournalSize, Trimmed,
+};
 pub use log_reader::LogReader;
 pub use meta::Meta;
 pub use offset::Offset;

@@ -99,6 +99,8 @@ pub enum WriteOp {
     WithdrawExports,
     /// Delivery progress is written.
     Progress,
+    /// The journal is written or trimmed, without progress.
+    Journal,
     /// A dead letter is written or removed.
     DeadLetter,
     /// A small named value is written.

@@ -64,6 +64,12 @@ pub(crate) fn insert(batch: &mut Batch, key: &[u8], value: &[u8]) -> u64 {
     bytes
 }
 
+/// The bytes that [`insert`] takes for a value of this length.
+pub(crate) fn stored_bytes(key: &[u8], value_len: usize) -> u64 {
+    let parts = value_len.div_ceil(PART_BYTES_MAX).max(1);
+    (parts * (key.len() + keys::PART_BYTES + 1) + (FIRST_HEAD - 1) + value_len) as u64
+}
+
 /// Writes `value` under a key that may hold another one.
 pub(crate) fn replace(
     tree: &Tree,

@@ -4,18 +4,18 @@
 //! below a watermark is done, and above it ranges of those that overtook the slow ones: one export
 //! in a long backoff may have hundreds of thousands done above it.
 //!
+//! What ended since the row before goes to the journal ([`crate::Journal`]) in the same batch.
+//!
 //! A dead letter must be written **before** the row that counts its export as done. Both lie in the
 //! same database, which keeps a prefix of the writes, so a crash then never loses the export: either
 //! the row is missing and it is delivered again, or the dead letter is there.
 
 use std::sync::Arc;
 
-use sled::Batch;
-
 use crate::codec::{Decode, Encode};
 use crate::parts::{self, Scan};
 use crate::state::State;
-use crate::{StorageError, WriteOp, codec, keys};
+use crate::{EndedExport, Journal, StorageError, WriteOp, codec, keys};
 
 const WHAT: &str = "a progress row";
 
@@ -47,20 +47,29 @@ struct StoredRow {
 /// Delivery progress of all dataflows.
 pub struct Progress {
     state: Arc<State>,
+    journal: Arc<Journal>,
 }
 
 impl Progress {
-    pub(crate) fn new(state: &Arc<State>) -> Self {
-        Self { state: Arc::clone(state) }
+    pub(crate) fn new(state: &Arc<State>, journal: &Arc<Journal>) -> Self {
+        Self { state: Arc::clone(state), journal: Arc::clone(journal) }
     }
 
-    /// Replaces the row of `dataflow`; visible on return, durable after a sync of the state.
-    pub fn write(&self, dataflow: &str, row: &ProgressRow) -> Result<(), StorageError> {
+    /// Replaces the row of `dataflow`, and adds to its journal what ended since; visible on return,
+    /// durable after a sync of the state.
+    ///
+    /// After a crash the row is not there without what ended; of very much that ended, some may be there
+    /// without the row.
+    pub fn write(
+        &self,
+        dataflow: &str,
+        row: &ProgressRow,
+        ended: &[EndedExport],
+    ) -> Result<(), StorageError> {
         let value = codec::encode(&StoredRow::of(row));
-        let trees = self.state.trees()?;
-        let mut batch = Batch::default();
-        parts::replace(&trees.progress, &mut batch, &keys::plain(dataflow)?, &value)?;
-        trees.apply(WriteOp::Progress, &trees.progress, batch)?;
+        self.journal.write(dataflow, ended, WriteOp::Progress, |trees, batch| {
+            parts::replace(&trees.progress, batch, &keys::progress(dataflow)?, &value)
+        })?;
         self.state.wrote(value.len() as u64);
         Ok(())
     }
@@ -68,7 +77,7 @@ impl Progress {
     /// The row of `dataflow`; one that counts nothing as done if there is none.
     pub fn read(&self, dataflow: &str) -> Result<ProgressRow, StorageError> {
         let trees = self.state.trees()?;
-        match parts::get(WHAT, &trees.progress, &keys::plain(dataflow)?)? {
+        match parts::get(WHAT, &trees.progress, &keys::progress(dataflow)?)? {
             Some(value) => Ok(codec::decode::<StoredRow>(WHAT, value.bytes())?.restore()),
             None => Ok(ProgressRow::default()),
         }
@@ -77,7 +86,8 @@ impl Progress {
     /// Every dataflow that has a row, by name.
     pub fn dataflows(&self) -> Result<Vec<String>, StorageError> {
         let trees = self.state.trees()?;
-        Scan::new(WHAT, &trees.progress, ..).map(|item| keys::plain_name(&item?.0)).collect()
+        let rows = Scan::new(WHAT, &trees.progress, keys::all_progress());
+        rows.map(|item| keys::name_behind_letter(&item?.0)).collect()
     }
 }
 

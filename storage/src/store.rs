@@ -7,7 +7,7 @@ use crate::directory::Lock;
 use crate::fail_stop::FailStop;
 use crate::state::{RENEW_BYTES, State};
 use crate::{
-    Checkpoints, DeadLetters, EventLog, Meta, Outbox, Progress, StorageError, StoreOptions,
+    Checkpoints, DeadLetters, EventLog, Journal, Meta, Outbox, Progress, StorageError, StoreOptions,
     directory,
 };
 
@@ -17,6 +17,7 @@ pub struct Store {
     log: EventLog,
     outbox: Outbox,
     progress: Progress,
+    journal: Arc<Journal>,
     dead_letters: DeadLetters,
     meta: Meta,
     checkpoints: Checkpoints,
@@ -35,11 +36,13 @@ impl Store {
         let StoreOptions { faults, compression, segment_bytes, unit_bytes } = options;
         let fail_stop = Arc::new(FailStop::new(faults, unit_bytes));
         let state = Arc::new(State::open(&dir.join("state"), &fail_stop)?);
+        let journal = Arc::new(Journal::open(&state)?);
         Ok(Self {
             dir: dir.to_owned(),
             log: EventLog::open(&dir.join("log"), (compression, segment_bytes), &fail_stop)?,
             outbox: Outbox::open(&state, compression)?,
-            progress: Progress::new(&state),
+            progress: Progress::new(&state, &journal),
+            journal,
             dead_letters: DeadLetters::open(&state)?,
             meta: Meta::open(&state)?,
             checkpoints: Checkpoints::open(&dir.join("checkpoint"), compression, &fail_stop)?,
@@ -61,6 +64,11 @@ impl Store {
     /// Which exports are done.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// How exports ended.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Exports that were given up on.

@@ -252,7 +252,7 @@ fn fill_state(store: &Store) {
     store.dead_letters().put("to", 8, &letter(b"stays".to_vec())).unwrap();
     store.meta().put("who", &secret(9)).unwrap();
     let progress = ProgressRow { watermark: 2, ..ProgressRow::default() };
-    store.progress().write("to", &progress).unwrap();
+    store.progress().write("to", &progress, &[]).unwrap();
     store.sync_state().unwrap();
 }
 

@@ -47,7 +47,7 @@ fn script(store: &Store, done: &mut Acknowledged) -> Result<(), StorageError> {
         done.sequence = 2 * round + 2;
         store.dead_letters().put("to", round, &DeadLetterRow::default())?;
         let row = ProgressRow { watermark: round + 1, ..ProgressRow::default() };
-        store.progress().write("to", &row)?;
+        store.progress().write("to", &row, &[])?;
         store.outbox().withdraw("to", &|row| row.profile == 1)?;
         store.dead_letters().withdraw("to", &|row| row.profile == 1)?;
         store.outbox().trim("to", 2 * round)?;
@@ -65,7 +65,7 @@ fn assert_stopped(store: &Store, at: usize) {
         ("append", log.append(&[records(&[b"late"])]).map(drop)),
         ("sync of the log", log.sync()),
         ("commit", store.outbox().commit(&Derived { next: before, ..Derived::default() })),
-        ("progress", store.progress().write("to", &ProgressRow::default())),
+        ("progress", store.progress().write("to", &ProgressRow::default(), &[])),
         ("dead letter", store.dead_letters().put("to", 9, &DeadLetterRow::default())),
         ("named value", store.meta().put("clock", &[2])),
         ("sync of the state", store.sync_state()),

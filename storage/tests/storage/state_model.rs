@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_storage::{
-    AttemptRow, DeadLetterRow, Derived, ExportRow, FlowExports, FlowMarks, LaneMark, Mark, MarkKey,
-    Offset, ProgressRow, Store, StoreOptions,
+    AttemptRow, DeadLetterRow, Derived, EndedExport, Ending, ExportRow, FlowExports, FlowMarks,
+    LaneMark, Mark, MarkKey, Offset, ProgressRow, Store, StoreOptions,
 };
 use proptest::prelude::*;
 
@@ -26,7 +26,13 @@ enum Op {
     /// Profiles to mark, with causes, and profiles whose marks are taken.
     Mark(usize, BTreeMap<u64, u8>, Vec<u64>),
     Forget(usize),
-    Progress(usize, ProgressRow),
+    Progress(usize, ProgressRow, Vec<EndedExport>),
+    /// What ended without a progress row.
+    Note(usize, Vec<EndedExport>),
+    /// Drops what ended before a time, so many pages at a time.
+    TrimJournal(i64, usize),
+    /// Drops the failed attempts of a profile.
+    DropAttempts(usize, u64),
     Bury(usize, u64, usize),
     Raise(usize, u64),
     /// Withdraws dead letters.
@@ -34,6 +40,31 @@ enum Op {
     Sync,
     Reopen,
     Crash,
+}
+
+/// Of two pages, or of one that is far away.
+fn ended() -> impl Strategy<Value = Vec<EndedExport>> {
+    let sequence = || prop_oneof![9 => 0..100u64, 1 => 9_000..9_064u64];
+    let ending = prop_oneof![
+        (200..300u16).prop_map(|status| Ending::Delivered { status }),
+        Just(Ending::DeadLettered),
+        Just(Ending::Withdrawn),
+    ];
+    let one = (sequence(), 0..1_000i64, ending, 0..3usize).prop_map(
+        |(sequence, ended_ms, ending, failures)| EndedExport {
+            sequence,
+            profile: sequence % 3,
+            offset: sequence * 7,
+            boundary_ms: sequence.is_multiple_of(5).then_some(ended_ms),
+            accepted_ms: ended_ms - 5,
+            ended_ms,
+            ending,
+            failures: u32::try_from(failures).unwrap(),
+            attempts: dead(sequence, 0).attempts[..failures].to_vec(),
+            ..EndedExport::default()
+        },
+    );
+    prop::collection::vec(one, 0..20)
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -57,7 +88,10 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (flow(), prop::collection::btree_map(0..9u64, 0..8u8, 0..6), marks())
             .prop_map(|(f, set, taken)| Op::Mark(f, set, taken)),
         1 => flow().prop_map(Op::Forget),
-        2 => (flow(), progress).prop_map(|(f, row)| Op::Progress(f, row)),
+        2 => (flow(), progress, ended()).prop_map(|(f, row, ended)| Op::Progress(f, row, ended)),
+        2 => (flow(), ended()).prop_map(|(f, ended)| Op::Note(f, ended)),
+        1 => (0..1_000i64, 1..4usize).prop_map(|(before, pages)| Op::TrimJournal(before, pages)),
+        1 => (flow(), 0..3u64).prop_map(|(f, profile)| Op::DropAttempts(f, profile)),
         3 => (flow(), 0..8u64, length()).prop_map(|(f, s, l)| Op::Bury(f, s, l)),
         2 => (flow(), 0..8u64).prop_map(|(f, s)| Op::Raise(f, s)),
         1 => (flow(), prop::collection::vec(0..8u64, 0..6)).prop_map(|(f, s)| Op::Forgive(f, s)),
@@ -79,6 +113,7 @@ struct Model {
     exports: ByFlow<ExportRow>,
     withdrawn: BTreeSet<(String, u64)>,
     progress: BTreeMap<String, ProgressRow>,
+    journal: ByFlow<EndedExport>,
     dead: ByFlow<DeadLetterRow>,
     marked: BTreeMap<(String, MarkKey), Mark>,
 }
@@ -161,9 +196,24 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
             assert_eq!(told, expected.map(|((_, sequence), _)| *sequence).collect::<Vec<_>>());
             model.dead.retain(|(name, _), row| !gone(name, row));
         }
-        Op::Progress(flow, row) => {
-            store.progress().write(FLOWS[*flow], row).unwrap();
+        Op::Progress(flow, row, ended) => {
+            store.progress().write(FLOWS[*flow], row, ended).unwrap();
             model.progress.insert(FLOWS[*flow].to_owned(), row.clone());
+            model.note(FLOWS[*flow], ended);
+        }
+        Op::Note(flow, ended) => {
+            store.journal().note(FLOWS[*flow], ended).unwrap();
+            model.note(FLOWS[*flow], ended);
+        }
+        Op::TrimJournal(before_ms, pages) => {
+            trim_journal(store, *before_ms, *pages);
+            model.trim_journal(*before_ms);
+        }
+        Op::DropAttempts(flow, profile) => {
+            store.journal().drop_attempts(FLOWS[*flow], &|_, of, _| of == *profile).unwrap();
+            let rows = model.journal.iter_mut().filter(|((name, _), _)| name == FLOWS[*flow]);
+            rows.filter(|(_, row)| row.profile == *profile)
+                .for_each(|(_, row)| row.attempts.clear());
         }
         Op::Bury(flow, sequence, length) => {
             let row = dead(*sequence, *length);
@@ -176,6 +226,36 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
             assert_eq!(removed, model.dead.remove(&key).is_some());
         }
         Op::Sync | Op::Reopen | Op::Crash => unreachable!("no write"),
+    }
+}
+
+/// Goes round the journal once.
+fn trim_journal(store: &Store, before_ms: i64, pages: usize) {
+    let mut place = None;
+    loop {
+        place = store.journal().trim(place.as_ref(), before_ms, pages).unwrap().next;
+        if place.is_none() {
+            return;
+        }
+    }
+}
+
+impl Model {
+    fn note(&mut self, flow: &str, ended: &[EndedExport]) {
+        for row in ended {
+            self.journal.insert((flow.to_owned(), row.sequence), row.clone());
+        }
+    }
+
+    /// By whole pages.
+    fn trim_journal(&mut self, before_ms: i64) {
+        let mut newest: ByFlow<i64> = BTreeMap::new();
+        for ((flow, sequence), row) in &self.journal {
+            let page = newest.entry((flow.clone(), sequence / 64)).or_insert(row.ended_ms);
+            *page = row.ended_ms.max(*page);
+        }
+        self.journal
+            .retain(|(flow, sequence), _| newest[&(flow.clone(), sequence / 64)] >= before_ms);
     }
 }
 
@@ -259,6 +339,20 @@ fn observe(store: &Store) -> Model {
         let listed = store.dead_letters().list(Some(flow), None, usize::MAX).unwrap();
         seen.dead.extend(listed.into_iter().map(|(name, sequence, row)| ((name, sequence), row)));
         assert_eq!(seen.dead.len() as u64 - count, store.dead_letters().count(flow), "{flow}");
+    }
+    for flow in FLOWS {
+        let before = seen.journal.len() as u64;
+        for sequence in (0..100).chain(9_000..9_064) {
+            let found = store.journal().find(flow, sequence).unwrap();
+            seen.journal.extend(found.map(|row| ((flow.to_owned(), sequence), row)));
+        }
+        let size = store.journal().size(flow);
+        assert_eq!(size.rows, seen.journal.len() as u64 - before, "{flow}");
+        assert_eq!(size.rows == 0, size.row_bytes == 0, "{flow}: {size:?}");
+        let has_attempts = |((name, _), row): (&(String, u64), &EndedExport)| {
+            name == flow && !row.attempts.is_empty()
+        };
+        assert_eq!(seen.journal.iter().any(has_attempts), size.attempt_bytes > 0, "{flow}");
     }
     for flow in store.progress().dataflows().unwrap() {
         seen.progress.insert(flow.clone(), store.progress().read(&flow).unwrap());

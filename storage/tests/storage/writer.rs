@@ -70,7 +70,7 @@ fn derive(store: &Store, payloads: Vec<Vec<u8>>) {
     store.outbox().commit(&Derived { next, flows, lanes, ..Derived::default() }).unwrap();
     store.meta().put("first", &next.as_u64().to_be_bytes()).unwrap();
     let row = forebay_storage::ProgressRow { watermark: next.as_u64(), ..Default::default() };
-    store.progress().write("to", &row).unwrap();
+    store.progress().write("to", &row, &[]).unwrap();
     store.outbox().trim("to", next.as_u64().saturating_sub(100)).unwrap();
 }
 
