@@ -21,6 +21,7 @@ mod full_disk;
 mod import;
 mod import_command;
 mod isolation;
+mod journal;
 mod merge;
 mod model;
 mod payload;

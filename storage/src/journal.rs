@@ -166,12 +166,29 @@ impl Journal {
         })
     }
 
-    /// Drops the failed attempts of the exports of `dataflow` that `is_gone` picks, by merge policy,
-    /// profile and attempts: what an endpoint answered may say whose they were. Their number stays.
+    /// Keeps how these exports ended, as [`Self::note`] does, as far as nothing is known of them yet.
+    ///
+    /// Only for who alone tells how exports of `dataflow` end.
+    pub(crate) fn note_unknown(
+        &self,
+        dataflow: &str,
+        mut ended: Vec<EndedExport>,
+    ) -> Result<(), StorageError> {
+        let mut unknown = Vec::with_capacity(ended.len());
+        for row in ended.drain(..) {
+            if self.find(dataflow, row.sequence)?.is_none() {
+                unknown.push(row);
+            }
+        }
+        self.note(dataflow, &unknown)
+    }
+
+    /// Drops what endpoints answered to the failed attempts that `is_gone` picks, by merge policy,
+    /// profile and attempts: an answer may say whose the export was. Time, status and error stay.
     ///
     /// Reads all failed attempts of the dataflow. In several batches; calling again after a crash does
     /// the rest.
-    pub fn drop_attempts(
+    pub fn drop_answers(
         &self,
         dataflow: &str,
         is_gone: &dyn Fn(u32, u64, &[AttemptRow]) -> bool,
@@ -186,10 +203,13 @@ impl Journal {
             for item in Scan::new(ATTEMPTS, &trees.progress, start.clone()..end.clone()) {
                 let (key, value) = item?;
                 seen += value.bytes().len() as u64;
-                let row: StoredAttempts = codec::decode(ATTEMPTS, value.bytes())?;
-                if is_gone(row.policy, row.profile, &row.attempts) {
-                    let freed = parts::remove(&trees.progress, &mut batch, &key)?;
-                    size.attempt_bytes -= freed;
+                let mut row: StoredAttempts = codec::decode(ATTEMPTS, value.bytes())?;
+                let has_answer = row.attempts.iter().any(|attempt| !attempt.answer.is_empty());
+                if has_answer && is_gone(row.policy, row.profile, &row.attempts) {
+                    row.attempts.iter_mut().for_each(|attempt| attempt.answer.clear());
+                    size.attempt_bytes -= parts::remove(&trees.progress, &mut batch, &key)?;
+                    // Later operations of a batch win over earlier ones on the same key.
+                    size.attempt_bytes += parts::insert(&mut batch, &key, &codec::encode(&row));
                 }
                 last = Some(key);
                 if seen >= BATCH_BYTES {

@@ -29,7 +29,7 @@ use crate::codec::{Decode, Encode};
 use crate::compression::{Packing, pack, unpack};
 use crate::parts::{self, Scan};
 use crate::state::{State, Trees};
-use crate::{Compression, Offset, StorageError, WriteOp, codec, keys};
+use crate::{Compression, Journal, Offset, StorageError, WriteOp, codec, keys};
 use withdrawn::Withdrawn;
 
 pub use marked::{FlowMarks, Mark, MarkKey};
@@ -101,6 +101,7 @@ pub struct LaneMark {
 /// Exports waiting to be delivered.
 pub struct Outbox {
     state: Arc<State>,
+    journal: Arc<Journal>,
     compression: Compression,
     marks: Mutex<Marks>,
     /// Locked only by who holds the marks, or reads.
@@ -144,12 +145,17 @@ struct PackedExports {
 }
 
 impl Outbox {
-    pub(crate) fn open(state: &Arc<State>, compression: Compression) -> Result<Self, StorageError> {
+    pub(crate) fn open(
+        state: &Arc<State>,
+        journal: &Arc<Journal>,
+        compression: Compression,
+    ) -> Result<Self, StorageError> {
         let trees = state.trees()?;
         let marks = Mutex::new(Marks::read(&trees.outbox)?);
         let withdrawn = Mutex::new(Withdrawn::read(&trees.outbox)?);
         drop(trees);
-        Ok(Self { state: Arc::clone(state), compression, marks, withdrawn })
+        let (state, journal) = (Arc::clone(state), Arc::clone(journal));
+        Ok(Self { state, journal, compression, marks, withdrawn })
     }
 
     /// Stores what was derived, all of it or nothing; visible on return.

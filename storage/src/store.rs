@@ -40,7 +40,7 @@ impl Store {
         Ok(Self {
             dir: dir.to_owned(),
             log: EventLog::open(&dir.join("log"), (compression, segment_bytes), &fail_stop)?,
-            outbox: Outbox::open(&state, compression)?,
+            outbox: Outbox::open(&state, &journal, compression)?,
             progress: Progress::new(&state, &journal),
             journal,
             dead_letters: DeadLetters::open(&state)?,

@@ -68,6 +68,55 @@ pub struct ProgressMark {
     /// Wall times of request starts, ascending, for the rate limit over a restart. At most
     /// [`STORED_STARTS_MAX`](super::rate::STORED_STARTS_MAX).
     pub starts: Vec<Timestamp>,
+    /// What ended since the mark before, for the journal; empty in a mark that was read.
+    pub ended: Vec<EndedExport>,
+}
+
+/// An export that ended, as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedExport {
+    /// Which.
+    pub export: ExportKey,
+    /// Wall time.
+    pub at: Timestamp,
+    /// How.
+    pub ending: Ending,
+    /// How many attempts failed before it was delivered.
+    pub failures: u32,
+    /// Those of which details are known, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What is known of an export without its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExportKey {
+    /// Number in its dataflow, from 1.
+    pub sequence: u64,
+    /// Whose it is.
+    pub profile: ProfileKey,
+    /// Where in the log it came from.
+    pub origin: Origin,
+    /// When the record behind it was accepted.
+    pub accepted: Timestamp,
+}
+
+/// How an export ended. One that was withdrawn is told by who withdraws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was delivered, with this status.
+    Delivered(u16),
+    /// It was given up on.
+    DeadLettered,
+    /// A newer one of its profile took its place.
+    Superseded,
+}
+
+impl Export {
+    /// What is known of it without its payload.
+    pub const fn key(&self) -> ExportKey {
+        let Self { sequence, profile, origin, accepted, .. } = *self;
+        ExportKey { sequence, profile, origin, accepted }
+    }
 }
 
 impl ProgressMark {
@@ -167,8 +216,8 @@ pub trait Backlog: Send + Sync {
     /// must not be open and a dead letter at once, or its replay would be a second export of its id.
     fn progress(&self, dataflow: &str) -> Result<ProgressMark, BacklogError>;
 
-    /// Writes progress. Durable on return, with everything put before. What lies below the
-    /// watermark may be trimmed.
+    /// Writes progress, and in the same write what ended since. Durable on return, with everything put
+    /// before. What lies below the watermark may be trimmed.
     fn write_progress(&self, dataflow: &str, mark: &ProgressMark) -> Result<(), BacklogError>;
 
     /// Keeps a dead letter. One of the same sequence, whose replay failed, leaves it its attempts and
@@ -181,8 +230,9 @@ pub trait Backlog: Send + Sync {
     fn replays(&self, dataflow: &str, from: u64, limit: usize)
     -> Result<Vec<Export>, BacklogError>;
 
-    /// Forgets a dead letter whose replay was delivered.
-    fn remove_dead_letter(&self, dataflow: &str, sequence: u64) -> Result<(), BacklogError>;
+    /// The replay of a dead letter was delivered: remembers that, with the attempts of the dead letter
+    /// before its own, and forgets the dead letter.
+    fn replayed(&self, dataflow: &str, ended: EndedExport) -> Result<(), BacklogError>;
 
     /// Withdraws the exports and dead letters that `withdrawal` takes, and tells their sequences. Need
     /// not be durable on return: whoever asks for it asks again after a crash, until it is.

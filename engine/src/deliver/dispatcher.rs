@@ -12,7 +12,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backlog::{Attempt, Backlog, BacklogError, DeadLetter, Export, ProgressMark};
+use super::backlog::{
+    Attempt, Backlog, BacklogError, DeadLetter, EndedExport, Ending, Export, ProgressMark,
+};
 use super::breaker::Permit;
 use super::health::{Health, Leave, Role};
 use super::jitter::Jitter;
@@ -94,6 +96,8 @@ pub struct Dispatcher {
     metrics: Arc<Metrics>,
     last_error: Option<LastError>,
     last_delivered: Option<Timestamp>,
+    /// What ended since progress was written.
+    ended: Vec<EndedExport>,
     /// When what changed since is written; `None` if nothing did.
     write_at: Option<Moment>,
 }
@@ -130,6 +134,7 @@ impl Dispatcher {
             metrics: Arc::new(Metrics::new()),
             last_error: None,
             last_delivered: None,
+            ended: Vec::new(),
             write_at: None,
         }
     }
@@ -162,6 +167,14 @@ impl Dispatcher {
         // From the end, so that none becomes the first of its profile and goes next.
         for sequence in gone.into_iter().rev() {
             self.queue.withdraw(sequence);
+        }
+        for ended in &mut self.ended {
+            let profile = ended.export.profile;
+            for attempt in &mut ended.attempts {
+                if withdrawal.takes_answer(profile, &attempt.answer) {
+                    attempt.answer.clear();
+                }
+            }
         }
         self.changed(now);
         Ok(())
@@ -239,16 +252,16 @@ impl Dispatcher {
         }
         self.changed(tick.now);
         match decision {
-            Decision::Delivered => return self.delivered(sequence, &ended, tick, backlog),
+            Decision::Delivered => return self.delivered(completion, &ended, tick, backlog),
             _ if ended.withdrawn => self.done(sequence, tick.now),
             // A failed probe is no attempt, and the export waits with the others.
             _ if ended.role == Role::Probe && !retry::is_sign_of_life(outcome) => {
-                self.wait(sequence, None);
+                self.wait(sequence, None, tick);
             }
-            Decision::Gone | Decision::Renew => self.wait(sequence, None),
+            Decision::Gone | Decision::Renew => self.wait(sequence, None, tick),
             Decision::Retry(wait) => {
                 self.attempted(sequence, outcome, tick);
-                self.wait(sequence, Some(tick.now.plus(wait)));
+                self.wait(sequence, Some(tick.now.plus(wait)), tick);
             }
             Decision::DeadLetter => {
                 self.attempted(sequence, outcome, tick);
@@ -267,6 +280,7 @@ impl Dispatcher {
     pub fn progress(&mut self, tick: Tick, writing: Writing) -> ProgressMark {
         self.write_at = None;
         let mut mark = self.window.mark(&self.queue, tick);
+        mark.ended = std::mem::take(&mut self.ended);
         mark.starts = match writing {
             Writing::Running => self.rate.supposed_starts(),
             Writing::Stopping => self.rate.starts(tick.now, tick.wall),
@@ -332,7 +346,7 @@ impl Dispatcher {
         };
         let collapsed = self.window.fill(&mut self.queue, enough, tick, backlog)?;
         if collapsed > 0 {
-            self.metrics.collapsed(collapsed);
+            self.superseded(tick);
             self.changed(tick.now);
         }
         Ok(())
@@ -382,26 +396,56 @@ impl Dispatcher {
 
     fn delivered(
         &mut self,
-        sequence: u64,
+        completion: &Completion,
         ended: &Ended,
         tick: Tick,
         backlog: &dyn Backlog,
     ) -> Result<(), BacklogError> {
-        if self.queue.history_of(sequence).is_some_and(|history| history.count() > 0) {
+        let sequence = completion.sequence;
+        let status = completion.outcome.status().expect("what is delivered was answered");
+        let history = self.queue.history_of(sequence);
+        let failures = history.map_or(0, History::count);
+        if failures > 0 {
             self.metrics.retried();
         }
-        // What lay among the dead letters for days says nothing of how fast delivery is.
-        let accepted = match ended.kind {
-            Kind::Live => self.queue.payload(sequence).map(|export| export.accepted),
-            Kind::Replay => None,
-        };
-        self.metrics.delivered(accepted, tick.wall);
+        let mut attempts = history.map_or_else(Vec::new, |history| history.attempts.clone());
+        if ended.withdrawn {
+            // What was answered may say whose it was.
+            for attempt in &mut attempts {
+                attempt.answer.clear();
+            }
+        }
+        let export = self.queue.export(sequence);
+        let ending = Ending::Delivered(status);
+        let end = EndedExport { export, at: tick.wall, ending, failures, attempts };
         self.last_delivered = Some(tick.wall);
-        if ended.kind == Kind::Replay {
-            backlog.remove_dead_letter(&self.dataflow, sequence)?;
+        match ended.kind {
+            Kind::Live => {
+                self.metrics.delivered(Some(end.export.accepted), tick.wall);
+                self.ended.push(end);
+            }
+            Kind::Replay => {
+                // What lay among the dead letters for days says nothing of how fast delivery is.
+                self.metrics.delivered(None, tick.wall);
+                backlog.replayed(&self.dataflow, end)?;
+            }
         }
         self.done(sequence, tick.now);
         Ok(())
+    }
+
+    /// Remembers the exports that gave way to newer ones.
+    fn superseded(&mut self, tick: Tick) {
+        let superseded = self.queue.take_superseded();
+        self.metrics.collapsed(superseded.len() as u64);
+        let ended = superseded.into_iter().map(|export| EndedExport {
+            export,
+            at: tick.wall,
+            ending: Ending::Superseded,
+            failures: 0,
+            attempts: Vec::new(),
+        });
+        self.ended.extend(ended);
     }
 
     fn attempted(&mut self, sequence: u64, outcome: &Outcome, tick: Tick) {
@@ -424,6 +468,13 @@ impl Dispatcher {
     ) -> Result<(), BacklogError> {
         let export = self.queue.payload(sequence).expect("an export in flight has its payload");
         let export = Export::clone(export);
+        self.ended.push(EndedExport {
+            export: export.key(),
+            at: tick.wall,
+            ending: Ending::DeadLettered,
+            failures: 0,
+            attempts: Vec::new(),
+        });
         let history = self.queue.history(sequence);
         let mut attempts = vec![earlier_attempt(tick); history.earlier as usize];
         attempts.append(&mut history.attempts.clone());
@@ -436,9 +487,9 @@ impl Dispatcher {
 
     /// An export whose request failed waits: until `due`, or for its turn. With `backlog = "latest"` it
     /// gives way to a newer one of its profile.
-    fn wait(&mut self, sequence: u64, due: Option<Moment>) {
+    fn wait(&mut self, sequence: u64, due: Option<Moment>, tick: Tick) {
         if self.window.reads_ahead() && self.queue.give_way(sequence, due) {
-            self.metrics.collapsed(1);
+            self.superseded(tick);
             return;
         }
         match due {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::backlog::{Backlog, BacklogError, DeadLetter, Export, Origin, ProfileKey, ProgressMark};
+use super::backlog::{
+    Backlog, BacklogError, DeadLetter, EndedExport, Export, Origin, ProfileKey, ProgressMark,
+};
 use super::withdrawal::Withdrawal;
 use crate::clock::Timestamp;
 
@@ -17,6 +19,8 @@ pub(crate) struct Stored {
     pub(crate) progress: ProgressMark,
     /// By sequence, with the mark for replay.
     pub(crate) dead: BTreeMap<u64, (DeadLetter, bool)>,
+    /// How exports ended, as progress told it.
+    pub(crate) ended: BTreeMap<u64, EndedExport>,
     /// Writes fail from now on.
     pub(crate) is_broken: bool,
 }
@@ -79,7 +83,8 @@ impl Backlog for MemoryBacklog {
         if stored.is_broken {
             return Err(BacklogError("the disk is full".into()));
         }
-        stored.progress = mark.clone();
+        stored.progress = ProgressMark { ended: Vec::new(), ..mark.clone() };
+        stored.ended.extend(mark.ended.iter().map(|row| (row.export.sequence, row.clone())));
         stored.exports = stored.exports.split_off(&mark.watermark);
         Ok(())
     }
@@ -100,8 +105,10 @@ impl Backlog for MemoryBacklog {
         Ok(marked.take(limit).map(|(_, (letter, _))| letter.export.clone()).collect())
     }
 
-    fn remove_dead_letter(&self, _: &str, sequence: u64) -> Result<(), BacklogError> {
-        self.stored().dead.remove(&sequence);
+    fn replayed(&self, _: &str, ended: EndedExport) -> Result<(), BacklogError> {
+        let mut stored = self.stored();
+        stored.dead.remove(&ended.export.sequence);
+        stored.ended.insert(ended.export.sequence, ended);
         Ok(())
     }
 

@@ -37,7 +37,7 @@ pub mod withdrawal;
 mod worker;
 
 #[cfg(test)]
-mod hand_clock;
+pub(crate) mod hand_clock;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]

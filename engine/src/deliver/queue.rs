@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::backlog::{Attempt, Export, ProfileKey};
+use super::backlog::{Attempt, Export, ExportKey, ProfileKey};
 use super::health::Role;
 use super::open_export::{Lookup, OpenExport, Wait};
 use super::tick::Tick;
@@ -61,7 +61,7 @@ pub enum Kind {
 
 #[derive(Debug)]
 struct Slot {
-    profile: ProfileKey,
+    export: ExportKey,
     kind: Kind,
     stage: Stage,
     /// What says who leaves first: its own sequence, or that of the oldest it replaced.
@@ -116,6 +116,8 @@ pub struct Queue {
     attempts: usize,
     in_flight: usize,
     replays: usize,
+    /// Those that gave way to newer ones, until they are taken.
+    superseded: Vec<ExportKey>,
 }
 
 impl Queue {
@@ -229,7 +231,7 @@ impl Queue {
             history.due = history.due.max(Some(due));
         }
         for &sequence in &waiting {
-            self.remove(sequence);
+            self.supersede(sequence);
         }
         self.push_at(oldest.unwrap_or(export.sequence), export, history);
         waiting.len() as u64
@@ -238,8 +240,8 @@ impl Queue {
     /// Gives up `sequence`, which is to wait (until `due`, if given), where a newer export of its
     /// profile waits behind it: that one takes its place. Whether there was one.
     pub fn give_way(&mut self, sequence: u64, due: Option<Moment>) -> bool {
-        let Slot { profile, kind, place, .. } = self.slots[&sequence];
-        let newer = self.lane(profile).find(|&s| s > sequence && self.is_waiting_live(s));
+        let Slot { export, kind, place, .. } = self.slots[&sequence];
+        let newer = self.lane(export.profile).find(|&s| s > sequence && self.is_waiting_live(s));
         let (Kind::Live, Some(newer)) = (kind, newer) else { return false };
         if due.is_some() {
             let history = self.history(newer);
@@ -247,8 +249,18 @@ impl Queue {
         }
         let slot = self.slot(newer);
         slot.place = slot.place.min(place);
-        self.remove(sequence);
+        self.supersede(sequence);
         true
+    }
+
+    /// The exports that gave way to newer ones since the last call.
+    pub fn take_superseded(&mut self) -> Vec<ExportKey> {
+        std::mem::take(&mut self.superseded)
+    }
+
+    fn supersede(&mut self, sequence: u64) {
+        self.superseded.push(self.slots[&sequence].export);
+        self.remove(sequence);
     }
 
     fn push_at(&mut self, place: u64, export: Export, history: Option<History>) {
@@ -300,6 +312,11 @@ impl Queue {
     /// When the next parked export is due. Call [`Self::unpark`] first.
     pub fn next_due(&self) -> Option<Moment> {
         self.parked.peek().map(|&Reverse((due, _))| due)
+    }
+
+    /// What is known of the open export `sequence` without its payload.
+    pub fn export(&self, sequence: u64) -> ExportKey {
+        self.slots[&sequence].export
     }
 
     /// Where the open export `sequence` came from.
@@ -414,7 +431,7 @@ impl Queue {
             self.attempts -= history.attempts.len();
             self.answer_bytes -= history.attempts.iter().map(|a| a.answer.len()).sum::<usize>();
         }
-        let lane = self.lanes.get_mut(&slot.profile).expect("an open export is in its lane");
+        let lane = self.lanes.get_mut(&slot.export.profile).expect("an open export is in its lane");
         let was_head = lane.front() == Some(&sequence);
         // A lane may be as long as the window, and most that leave it are at its ends.
         if was_head {
@@ -425,7 +442,7 @@ impl Queue {
             lane.retain(|&other| other != sequence);
         }
         match (was_head, lane.front().copied()) {
-            (_, None) => drop(self.lanes.remove(&slot.profile)),
+            (_, None) => drop(self.lanes.remove(&slot.export.profile)),
             (true, Some(next)) => self.promote(next),
             (false, Some(_)) => {}
         }
@@ -450,8 +467,8 @@ impl Queue {
     }
 
     fn insert(&mut self, export: Export, kind: Kind, history: Option<History>) {
-        let (sequence, profile) = (export.sequence, export.profile);
-        let slot = Slot { profile, kind, stage: Stage::Blocked, place: sequence };
+        let sequence = export.sequence;
+        let slot = Slot { export: export.key(), kind, stage: Stage::Blocked, place: sequence };
         let before = self.slots.insert(sequence, slot);
         debug_assert!(before.is_none(), "export {sequence} is added once");
         if let Some(history) = history {

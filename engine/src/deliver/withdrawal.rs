@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use memchr::memmem;
 
 use super::backlog::ProfileKey;
-use crate::json::Document;
+use crate::clock::Timestamp;
+use crate::json::{Document, quote};
 
 /// Where the identity map of a payload begins. No string can hold these bytes, its quotes being
 /// escaped; an attribute may be called so, and stands before it.
@@ -27,7 +28,12 @@ pub struct Withdrawal {
     profiles: BTreeSet<ProfileKey>,
     /// By namespace, in lower case, and id: the offset of the last delete.
     identities: BTreeMap<String, BTreeMap<String, u64>>,
+    /// When the last delete was appended.
+    at: Timestamp,
 }
+
+/// Erased ids that are looked for in an answer; where there are more, any answer may hold one of them.
+const IDS_SOUGHT_MAX: usize = 64;
 
 impl Withdrawal {
     /// Takes what bears the number of `profile`, too.
@@ -41,6 +47,32 @@ impl Withdrawal {
         let ids = self.identities.entry(namespace.to_owned()).or_default();
         let last = ids.entry(id.to_owned()).or_default();
         *last = offset.max(*last);
+    }
+
+    /// Notes that one of its deletes was appended at `at`.
+    pub fn note_time(&mut self, at: Timestamp) {
+        self.at = self.at.max(at);
+    }
+
+    /// When its last delete was appended.
+    pub const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Whether what an endpoint answered to an export of `profile` must not be kept: it is of a profile
+    /// that is erased, or holds an erased id, or nobody looks because there are too many ids.
+    pub fn takes_answer(&self, profile: ProfileKey, answer: &[u8]) -> bool {
+        if answer.is_empty() {
+            return false;
+        }
+        let mut ids = self.identities.values().flat_map(BTreeMap::keys);
+        self.profiles.contains(&profile)
+            || self.identities.values().map(BTreeMap::len).sum::<usize>() > IDS_SOUGHT_MAX
+            || ids.any(|id| {
+                let quoted = quote(id);
+                let spellings = [id, &quoted[1..quoted.len() - 1]];
+                spellings.into_iter().any(|id| memmem::find(answer, id.as_bytes()).is_some())
+            })
     }
 
     /// Whether it takes nothing.
@@ -145,6 +177,28 @@ mod tests {
         for (offset, expected) in [(0, true), (4, true), (9, true), (10, false)] {
             assert_eq!(withdrawal.takes(key(0, 1), offset, payload), expected, "{offset}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_taken_if_it_may_tell_who_was_erased() {
+        let mut withdrawal = Withdrawal::default();
+        withdrawal.add_profile(key(1, 5));
+        withdrawal.add_identity("email", "a\"b", 9);
+        // (what it shows, profile, answer, whether it is taken)
+        let cases = [
+            ("of the profile", key(1, 5), "busy", true),
+            ("of another", key(0, 5), "busy", false),
+            ("with the id", key(0, 5), "no a\"b", true),
+            ("with the id in JSON", key(0, 5), r#"{"unknown":"a\"b"}"#, true),
+            ("nothing to take", key(1, 5), "", false),
+        ];
+        for (name, profile, answer, expected) in cases {
+            assert_eq!(withdrawal.takes_answer(profile, answer.as_bytes()), expected, "{name}");
+        }
+        for id in 0..IDS_SOUGHT_MAX {
+            withdrawal.add_identity("crmid", &format!("c{id}"), 9);
+        }
+        assert!(withdrawal.takes_answer(key(0, 5), b"busy"), "too many to look for");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::deriver::Deriver;
+use super::journal;
 use super::selection::Selection;
 use crate::clock::Timestamp;
 use crate::deliver::export_id::ExportId;
@@ -207,24 +208,19 @@ impl Engine {
 
     /// The dead letter of an export.
     fn letter(&self, export: &str) -> Result<Letter, EngineError> {
-        let id = ExportId::parse(export).ok_or_else(|| {
-            EngineError::Usage(format!(
-                "`{export}` is no export id; `forebay dead-letters list` shows those there are"
-            ))
-        })?;
-        if id.log_id != self.store.meta().log_id() {
-            return Err(EngineError::Usage(format!(
-                "export {export} is of another data directory; --data DIR names it"
-            )));
-        }
+        let id = self.export_id(export)?;
         let row = self.store.dead_letters().get(&id.dataflow, id.sequence)?;
-        let row = row.ok_or_else(|| {
-            EngineError::Usage(format!(
-                "export {export} (sequence {} of dataflow {}) is no dead letter: it was delivered, \
-                 was purged, or was never given up",
+        let Some(row) = row else {
+            let known = journal::find(&self.store, &id.dataflow, id.sequence)?;
+            let fate = known.map_or_else(
+                || "there never was one, or it ended longer ago than `export_retention`".to_owned(),
+                |known| format!("it {}", known.fate),
+            );
+            return Err(EngineError::Usage(format!(
+                "export {export} (sequence {} of dataflow {}) is no dead letter: {fate}",
                 id.sequence, id.dataflow
-            ))
-        })?;
+            )));
+        };
         Ok(Letter { place: (id.dataflow, id.sequence), row })
     }
 

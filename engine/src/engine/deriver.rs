@@ -395,7 +395,7 @@ impl Deriver {
         if progress.watermark < next {
             let done =
                 ProgressRow { watermark: next, done: Vec::new(), attempts: Vec::new(), ..progress };
-            self.store.progress().write(dataflow, &done)?;
+            self.store.progress().write(dataflow, &done, &[])?;
             self.store.sync_state()?;
             self.store.outbox().trim(dataflow, next)?;
         }
@@ -448,7 +448,7 @@ impl Deriver {
     /// Stores exports, less those that an earlier run has stored.
     fn store_outcome(&mut self, outcome: Outcome, appended: Timestamp) -> Result<u64, EngineError> {
         let stored = self.store.outbox().derived_next().as_u64();
-        self.withdrawals.note(&outcome);
+        self.withdrawals.note(&outcome, appended);
         let new: Vec<DerivedExport> =
             outcome.exports.into_iter().filter(|export| export.offset >= stored).collect();
         if !new.is_empty() {

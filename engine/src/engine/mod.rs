@@ -23,6 +23,7 @@ mod answers;
 mod appender;
 mod audience_page;
 mod budget;
+mod caretaker;
 mod changes;
 mod checkpoint;
 mod checkpoint_policy;
@@ -38,6 +39,7 @@ mod explain;
 mod held_back;
 mod history;
 mod import;
+mod journal;
 mod notice;
 mod open;
 mod playback;
@@ -67,6 +69,7 @@ pub use drain::Waiting;
 pub use explain::StandingQuestion;
 pub use history::{AsOf, History};
 pub use import::{Import, check_audience};
+pub use journal::{Fate, KnownExport};
 pub use notice::Notice;
 pub use profile_page::ProfileQuestion;
 pub use selection::{LastAttempt, Selection};
@@ -78,6 +81,7 @@ use crate::error::{EngineError, with_sources};
 use crate::input::Position;
 use crate::record::RejectsFile;
 use appender::{Append, Appender, ClockRules};
+use caretaker::Caretaker;
 use compaction::{Compactor, RejectsOwner};
 use control::Control;
 use deriver::{ControlDone, Job};
@@ -293,6 +297,12 @@ impl Engine {
                 shared: Arc::clone(&self.shared),
             };
             self.thread("appender", move || appender.run(&append_queue))?;
+            let caretaker = Caretaker {
+                store: Arc::clone(&self.store),
+                shared: Arc::clone(&self.shared),
+                clock: Arc::clone(&self.clock),
+            };
+            self.thread("caretaker", move || caretaker.run())?;
             let owner = RejectsOwner::Appender(appends.clone());
             let compactor = self.compactor(&jobs, (owner, data));
             self.compactor = Some(Arc::clone(&compactor));

@@ -7,12 +7,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use forebay_storage::{AttemptRow, DeadLetterRow, ExportRow, ProgressRow, StorageError, Store};
+use forebay_storage::{DeadLetterRow, ExportRow, ProgressRow, StorageError, Store};
 
 use super::budget::{Freed, done_count};
+use super::journal;
 use crate::clock::Timestamp;
 use crate::deliver::backlog::{
-    Attempt, Attempted, Backlog, BacklogError, DeadLetter, Export, Origin, ProfileKey, ProgressMark,
+    Attempted, Backlog, BacklogError, DeadLetter, EndedExport, Export, ExportKey, ProfileKey,
+    ProgressMark,
 };
 use crate::deliver::withdrawal::Withdrawal;
 
@@ -85,7 +87,8 @@ impl Backlog for StoredBacklog {
                 .map(|a| (a.sequence, a.attempts, a.retry_at.as_millis()))
                 .collect(),
         };
-        self.store.progress().write(dataflow, &row).map_err(failed)?;
+        let ended: Vec<_> = mark.ended.iter().map(journal::row).collect();
+        self.store.progress().write(dataflow, &row, &ended).map_err(failed)?;
         self.store.sync_state().map_err(failed)?;
         self.store.outbox().trim(dataflow, mark.watermark).map_err(failed)?;
         self.sweep(dataflow, mark).map_err(failed)?;
@@ -97,7 +100,7 @@ impl Backlog for StoredBacklog {
         let letters = self.store.dead_letters();
         let before = letters.get(dataflow, letter.export.sequence).map_err(failed)?;
         let mut attempts = before.map_or_else(Vec::new, |before| before.attempts);
-        attempts.extend(letter.attempts.iter().map(attempt_row));
+        attempts.extend(letter.attempts.iter().map(journal::attempt_row));
         attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_KEPT.max(letter.attempts.len())));
         let row = DeadLetterRow {
             export: export_row(&letter.export),
@@ -132,8 +135,18 @@ impl Backlog for StoredBacklog {
         Ok(found)
     }
 
-    fn remove_dead_letter(&self, dataflow: &str, sequence: u64) -> Result<(), BacklogError> {
-        self.store.dead_letters().remove(dataflow, sequence).map_err(failed)?;
+    fn replayed(&self, dataflow: &str, ended: EndedExport) -> Result<(), BacklogError> {
+        let letters = self.store.dead_letters();
+        let sequence = ended.export.sequence;
+        let before = letters.get(dataflow, sequence).map_err(failed)?;
+        let mut row = journal::row(&ended);
+        if let Some(before) = before {
+            row.failures = row.failures.saturating_add(journal::count(&before.attempts));
+            row.attempts.splice(0..0, before.attempts);
+        }
+        // Before the dead letter goes, so that a crash between the two loses neither.
+        self.store.journal().note(dataflow, &[row]).map_err(failed)?;
+        letters.remove(dataflow, sequence).map_err(failed)?;
         Ok(())
     }
 
@@ -150,8 +163,9 @@ impl Backlog for StoredBacklog {
     }
 }
 
-/// Withdraws the exports and dead letters that `withdrawal` takes, and tells their sequences. Only for
-/// who alone delivers `dataflow`, or if nobody does.
+/// Withdraws the exports and dead letters that `withdrawal` takes, and tells their sequences. What
+/// endpoints answered to those who were erased goes from the journal. Only for who alone delivers
+/// `dataflow`, or if nobody does.
 pub(super) fn withdraw(
     store: &Store,
     dataflow: &str,
@@ -161,8 +175,12 @@ pub(super) fn withdraw(
         let profile = ProfileKey { policy: row.policy, profile: row.profile };
         withdrawal.takes(profile, row.offset, &row.payload)
     };
-    let waiting = store.outbox().withdraw(dataflow, &is_gone)?;
+    let waiting = store.outbox().withdraw(dataflow, &is_gone, withdrawal.at().as_millis())?;
     let dead = store.dead_letters().withdraw(dataflow, &is_gone)?;
+    store.journal().drop_answers(dataflow, &|policy, profile, attempts| {
+        let profile = ProfileKey { policy, profile };
+        attempts.iter().any(|attempt| withdrawal.takes_answer(profile, &attempt.answer))
+    })?;
     Ok(waiting.into_iter().chain(dead).collect())
 }
 
@@ -188,6 +206,7 @@ pub(super) fn progress_of(store: &Store, dataflow: &str) -> Result<ProgressMark,
             })
             .collect(),
         starts: row.last_starts_ms.into_iter().map(Timestamp::from_millis).collect(),
+        ended: Vec::new(),
     };
     count_dead_letters(store, dataflow, &mut mark)?;
     Ok(mark)
@@ -212,18 +231,8 @@ fn count_dead_letters(
 }
 
 fn export(sequence: u64, row: ExportRow) -> Export {
-    Export {
-        sequence,
-        profile: ProfileKey { policy: row.policy, profile: row.profile },
-        origin: Origin {
-            offset: row.offset,
-            boundary: row.boundary_ms.map(Timestamp::from_millis),
-            rendered_after: row.rendered_after,
-            causes: row.causes,
-        },
-        accepted: Timestamp::from_millis(row.accepted_ms),
-        payload: row.payload.into(),
-    }
+    let ExportKey { profile, origin, accepted, .. } = journal::key(sequence, &row);
+    Export { sequence, profile, origin, accepted, payload: row.payload.into() }
 }
 
 fn export_row(export: &Export) -> ExportRow {
@@ -236,15 +245,6 @@ fn export_row(export: &Export) -> ExportRow {
         rendered_after: export.origin.rendered_after,
         accepted_ms: export.accepted.as_millis(),
         payload: export.payload.to_vec(),
-    }
-}
-
-fn attempt_row(attempt: &Attempt) -> AttemptRow {
-    AttemptRow {
-        at_ms: attempt.at.as_millis(),
-        status: attempt.status,
-        error: attempt.error.clone(),
-        answer: attempt.answer.clone(),
     }
 }
 

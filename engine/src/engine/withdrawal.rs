@@ -21,6 +21,7 @@ use std::sync::Arc;
 use forebay_storage::{Derived, FlowMarks, LaneMark, MarkKey, Offset, Store};
 
 use super::stored_backlog;
+use crate::clock::Timestamp;
 use crate::deliver::backlog::ProfileKey;
 use crate::deliver::withdrawal::Withdrawal;
 use crate::error::EngineError;
@@ -52,11 +53,12 @@ impl Withdrawals {
     }
 
     /// Takes note of what was erased, less what an earlier run has carried out.
-    pub(super) fn note(&mut self, outcome: &Outcome) {
+    pub(super) fn note(&mut self, outcome: &Outcome, appended: Timestamp) {
         let (profiles, identities) = (&outcome.erased, &outcome.erased_identities);
         if profiles.is_empty() && identities.is_empty() {
             return;
         }
+        self.due.note_time(appended);
         let done = self.store.outbox().lane(DONE).unwrap_or(0);
         for erased in profiles.iter().filter(|erased| erased.offset >= done) {
             let (policy, profile) = (erased.policy, erased.profile.as_u64());

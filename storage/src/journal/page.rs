@@ -72,7 +72,7 @@ impl Page {
         let stored: Vec<StoredRow> = codec::decode(WHAT, packed)?;
         let mut before = Before { offset: 0, accepted_ms: newest_ms };
         let first = number * PAGE_ROWS;
-        let rows = stored.into_iter().map(|row| before.restore(first, row)).collect();
+        let rows = stored.iter().map(|row| before.restore(first, row)).collect();
         Ok(Self { rows, stored_bytes: parts::stored_bytes(key, value.len()) })
     }
 
@@ -158,7 +158,7 @@ impl Before {
         stored
     }
 
-    fn restore(&mut self, first: u64, row: StoredRow) -> EndedExport {
+    fn restore(&mut self, first: u64, row: &StoredRow) -> EndedExport {
         let offset = self.offset.wrapping_add(row.offset_gap.cast_unsigned());
         let accepted_ms = self.accepted_ms.wrapping_add(row.accepted_gap_ms);
         *self = Self { offset, accepted_ms };

@@ -15,7 +15,7 @@ use sled::{Batch, Tree};
 
 use super::{ExportRow, Outbox, WHAT, unpack_rows};
 use crate::parts::{self, Scan};
-use crate::{StorageError, codec, keys};
+use crate::{EndedExport, Ending, StorageError, codec, keys};
 
 const RANGE: &str = "a range of withdrawn exports";
 
@@ -26,20 +26,27 @@ const FORGET_RANGES_MAX: usize = 1024;
 #[derive(Default)]
 pub(super) struct Withdrawn(HashMap<String, BTreeMap<u64, u64>>);
 
+/// The key of a chunk, and what is gone of its exports, with their sequences.
+type Found = (Vec<u8>, Vec<(u64, ExportRow)>);
+
 impl Outbox {
     /// Takes back the exports of `dataflow` that `is_gone` picks: those of a deleted profile, say.
-    /// Their sequences stay used. Returns those, ascending.
+    /// Their sequences stay used. Returns those, ascending. The journal tells that those of which it
+    /// knows nothing else ended so at `at_ms`.
     ///
     /// One batch for each chunk that holds any; calling again after a crash does the rest.
     pub fn withdraw(
         &self,
         dataflow: &str,
         is_gone: &dyn Fn(&ExportRow) -> bool,
+        at_ms: i64,
     ) -> Result<Vec<u64>, StorageError> {
         let mut gone = Vec::new();
         let mut from = 0;
         // Sought without a lock: whoever commits or trims does not wait for the search.
-        while let Some(key) = self.find(dataflow, from, is_gone)? {
+        while let Some((key, rows)) = self.find(dataflow, from, is_gone)? {
+            let ended = rows.into_iter().map(|(sequence, row)| withdrawn(sequence, &row, at_ms));
+            self.journal.note_unknown(dataflow, ended.collect())?;
             gone.extend(self.withdraw_from(dataflow, &key, is_gone)?);
             from = keys::exports_last(&key)?.saturating_add(1);
         }
@@ -55,19 +62,22 @@ impl Outbox {
         clipped.take_while(|(first, last)| first <= last).collect()
     }
 
-    /// The key of the first chunk, of those that end at `from` or later, with an export that is gone.
+    /// The first chunk, of those that end at `from` or later, with exports that are gone: its key, and
+    /// those.
     fn find(
         &self,
         dataflow: &str,
         from: u64,
         is_gone: &dyn Fn(&ExportRow) -> bool,
-    ) -> Result<Option<Vec<u8>>, StorageError> {
+    ) -> Result<Option<Found>, StorageError> {
         let start = keys::part(&keys::exports(dataflow, from)?, 0);
         let trees = self.state.trees()?;
         for item in Scan::new(WHAT, &trees.outbox, start..keys::exports_end(dataflow)?) {
             let (key, value) = item?;
-            if unpack_rows(value.bytes())?.1.iter().any(|(_, row)| is_gone(row)) {
-                return Ok(Some(key));
+            let (_, mut rows) = unpack_rows(value.bytes())?;
+            rows.retain(|(_, row)| is_gone(row));
+            if !rows.is_empty() {
+                return Ok(Some((key, rows)));
             }
         }
         Ok(None)
@@ -139,6 +149,23 @@ impl Withdrawn {
     fn add(&mut self, dataflow: &str, ranges: &[(u64, u64)]) {
         let known = self.0.entry(dataflow.to_owned()).or_default();
         known.extend(ranges.iter().map(|(first, last)| (*last, *first)));
+    }
+}
+
+fn withdrawn(sequence: u64, row: &ExportRow, at_ms: i64) -> EndedExport {
+    EndedExport {
+        sequence,
+        profile: row.profile,
+        policy: row.policy,
+        causes: row.causes,
+        offset: row.offset,
+        boundary_ms: row.boundary_ms,
+        rendered_after: row.rendered_after,
+        accepted_ms: row.accepted_ms,
+        ended_ms: at_ms,
+        ending: Ending::Withdrawn,
+        failures: 0,
+        attempts: Vec::new(),
     }
 }
 

@@ -228,7 +228,7 @@ fn readers_go_on_with_what_they_read_and_appends_go_on_meanwhile() {
 /// tree; the secret removed from all of them, and from the log.
 fn erase_everywhere(store: &Store, erased: &[Erased]) -> Result<(), StorageError> {
     store.log().erase(erased, &|| true)?;
-    store.outbox().withdraw("to", &|row| row.payload.starts_with(SECRET.as_bytes()))?;
+    store.outbox().withdraw("to", &|row| row.payload.starts_with(SECRET.as_bytes()), 7)?;
     store.outbox().trim("to", 2)?;
     store.dead_letters().remove("to", 7)?;
     store.meta().put("who", b"nobody")?;

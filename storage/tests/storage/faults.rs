@@ -48,7 +48,7 @@ fn script(store: &Store, done: &mut Acknowledged) -> Result<(), StorageError> {
         store.dead_letters().put("to", round, &DeadLetterRow::default())?;
         let row = ProgressRow { watermark: round + 1, ..ProgressRow::default() };
         store.progress().write("to", &row, &[])?;
-        store.outbox().withdraw("to", &|row| row.profile == 1)?;
+        store.outbox().withdraw("to", &|row| row.profile == 1, 7)?;
         store.dead_letters().withdraw("to", &|row| row.profile == 1)?;
         store.outbox().trim("to", 2 * round)?;
         store.meta().put("clock", &[1])?;

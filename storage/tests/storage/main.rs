@@ -9,6 +9,7 @@ mod erasure;
 mod event_log;
 mod faults;
 mod files;
+mod journal_model;
 mod kill;
 mod log_model;
 mod power_cut;

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_storage::{
-    AttemptRow, DeadLetterRow, Derived, EndedExport, Ending, ExportRow, FlowExports, FlowMarks,
-    LaneMark, Mark, MarkKey, Offset, ProgressRow, Store, StoreOptions,
+    AttemptRow, DeadLetterRow, Derived, EndedExport, ExportRow, FlowExports, FlowMarks, LaneMark,
+    Mark, MarkKey, Offset, ProgressRow, Store, StoreOptions,
 };
 use proptest::prelude::*;
 
+use crate::journal_model;
 use crate::support::{Host, noise};
 
 /// One is the beginning of the other, on purpose.
@@ -31,8 +32,8 @@ enum Op {
     Note(usize, Vec<EndedExport>),
     /// Drops what ended before a time, so many pages at a time.
     TrimJournal(i64, usize),
-    /// Drops the failed attempts of a profile.
-    DropAttempts(usize, u64),
+    /// Drops what was answered to the failed attempts of a profile.
+    DropAnswers(usize, u64),
     Bury(usize, u64, usize),
     Raise(usize, u64),
     /// Withdraws dead letters.
@@ -40,31 +41,6 @@ enum Op {
     Sync,
     Reopen,
     Crash,
-}
-
-/// Of two pages, or of one that is far away.
-fn ended() -> impl Strategy<Value = Vec<EndedExport>> {
-    let sequence = || prop_oneof![9 => 0..100u64, 1 => 9_000..9_064u64];
-    let ending = prop_oneof![
-        (200..300u16).prop_map(|status| Ending::Delivered { status }),
-        Just(Ending::DeadLettered),
-        Just(Ending::Withdrawn),
-    ];
-    let one = (sequence(), 0..1_000i64, ending, 0..3usize).prop_map(
-        |(sequence, ended_ms, ending, failures)| EndedExport {
-            sequence,
-            profile: sequence % 3,
-            offset: sequence * 7,
-            boundary_ms: sequence.is_multiple_of(5).then_some(ended_ms),
-            accepted_ms: ended_ms - 5,
-            ended_ms,
-            ending,
-            failures: u32::try_from(failures).unwrap(),
-            attempts: dead(sequence, 0).attempts[..failures].to_vec(),
-            ..EndedExport::default()
-        },
-    );
-    prop::collection::vec(one, 0..20)
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -88,10 +64,10 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (flow(), prop::collection::btree_map(0..9u64, 0..8u8, 0..6), marks())
             .prop_map(|(f, set, taken)| Op::Mark(f, set, taken)),
         1 => flow().prop_map(Op::Forget),
-        2 => (flow(), progress, ended()).prop_map(|(f, row, ended)| Op::Progress(f, row, ended)),
-        2 => (flow(), ended()).prop_map(|(f, ended)| Op::Note(f, ended)),
+        2 => (flow(), progress, journal_model::ended()).prop_map(|(f, row, ended)| Op::Progress(f, row, ended)),
+        2 => (flow(), journal_model::ended()).prop_map(|(f, ended)| Op::Note(f, ended)),
         1 => (0..1_000i64, 1..4usize).prop_map(|(before, pages)| Op::TrimJournal(before, pages)),
-        1 => (flow(), 0..3u64).prop_map(|(f, profile)| Op::DropAttempts(f, profile)),
+        1 => (flow(), 0..3u64).prop_map(|(f, profile)| Op::DropAnswers(f, profile)),
         3 => (flow(), 0..8u64, length()).prop_map(|(f, s, l)| Op::Bury(f, s, l)),
         2 => (flow(), 0..8u64).prop_map(|(f, s)| Op::Raise(f, s)),
         1 => (flow(), prop::collection::vec(0..8u64, 0..6)).prop_map(|(f, s)| Op::Forgive(f, s)),
@@ -103,7 +79,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 type Ranges = &'static [(u64, u64)];
 
-type ByFlow<T> = BTreeMap<(String, u64), T>;
+pub(crate) type ByFlow<T> = BTreeMap<(String, u64), T>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
@@ -131,7 +107,7 @@ fn row(sequence: u64, length: usize) -> ExportRow {
     }
 }
 
-fn dead(sequence: u64, length: usize) -> DeadLetterRow {
+pub(crate) fn dead(sequence: u64, length: usize) -> DeadLetterRow {
     let answer = noise(sequence, 1024);
     let attempt = AttemptRow { at_ms: 5, status: Some(503), error: "busy".to_owned(), answer };
     let attempts = vec![attempt; 3];
@@ -178,12 +154,17 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
         Op::Withdraw(flow, sequences) => {
             // `row` makes the offset of the sequence.
             let is_gone = |row: &ExportRow| sequences.contains(&(row.offset / 7));
-            let told = store.outbox().withdraw(FLOWS[*flow], &is_gone).unwrap();
+            let told = store.outbox().withdraw(FLOWS[*flow], &is_gone, 7).unwrap();
             let gone = |(name, sequence): &(String, u64)| {
                 name == FLOWS[*flow] && sequences.contains(sequence)
             };
             let expected: Vec<_> = model.exports.keys().filter(|key| gone(key)).cloned().collect();
             assert_eq!(told, expected.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>());
+            for key in &expected {
+                let row = &model.exports[key];
+                let ended = journal_model::withdrawn(key.1, row, 7);
+                model.journal.entry(key.clone()).or_insert(ended);
+            }
             model.withdrawn.extend(expected);
             model.exports.retain(|key, _| !gone(key));
         }
@@ -196,24 +177,8 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
             assert_eq!(told, expected.map(|((_, sequence), _)| *sequence).collect::<Vec<_>>());
             model.dead.retain(|(name, _), row| !gone(name, row));
         }
-        Op::Progress(flow, row, ended) => {
-            store.progress().write(FLOWS[*flow], row, ended).unwrap();
-            model.progress.insert(FLOWS[*flow].to_owned(), row.clone());
-            model.note(FLOWS[*flow], ended);
-        }
-        Op::Note(flow, ended) => {
-            store.journal().note(FLOWS[*flow], ended).unwrap();
-            model.note(FLOWS[*flow], ended);
-        }
-        Op::TrimJournal(before_ms, pages) => {
-            trim_journal(store, *before_ms, *pages);
-            model.trim_journal(*before_ms);
-        }
-        Op::DropAttempts(flow, profile) => {
-            store.journal().drop_attempts(FLOWS[*flow], &|_, of, _| of == *profile).unwrap();
-            let rows = model.journal.iter_mut().filter(|((name, _), _)| name == FLOWS[*flow]);
-            rows.filter(|(_, row)| row.profile == *profile)
-                .for_each(|(_, row)| row.attempts.clear());
+        Op::Progress(..) | Op::Note(..) | Op::TrimJournal(..) | Op::DropAnswers(..) => {
+            write_journal(store, model, op);
         }
         Op::Bury(flow, sequence, length) => {
             let row = dead(*sequence, *length);
@@ -229,33 +194,29 @@ fn write(store: &Store, model: &mut Model, op: &Op) {
     }
 }
 
-/// Goes round the journal once.
-fn trim_journal(store: &Store, before_ms: i64, pages: usize) {
-    let mut place = None;
-    loop {
-        place = store.journal().trim(place.as_ref(), before_ms, pages).unwrap().next;
-        if place.is_none() {
-            return;
+/// What is progress, or journal.
+fn write_journal(store: &Store, model: &mut Model, op: &Op) {
+    match op {
+        Op::Progress(flow, row, ended) => {
+            store.progress().write(FLOWS[*flow], row, ended).unwrap();
+            model.progress.insert(FLOWS[*flow].to_owned(), row.clone());
+            journal_model::note(&mut model.journal, FLOWS[*flow], ended);
         }
-    }
-}
-
-impl Model {
-    fn note(&mut self, flow: &str, ended: &[EndedExport]) {
-        for row in ended {
-            self.journal.insert((flow.to_owned(), row.sequence), row.clone());
+        Op::Note(flow, ended) => {
+            store.journal().note(FLOWS[*flow], ended).unwrap();
+            journal_model::note(&mut model.journal, FLOWS[*flow], ended);
         }
-    }
-
-    /// By whole pages.
-    fn trim_journal(&mut self, before_ms: i64) {
-        let mut newest: ByFlow<i64> = BTreeMap::new();
-        for ((flow, sequence), row) in &self.journal {
-            let page = newest.entry((flow.clone(), sequence / 64)).or_insert(row.ended_ms);
-            *page = row.ended_ms.max(*page);
+        Op::TrimJournal(before_ms, pages) => {
+            journal_model::trim(store, &mut model.journal, (*before_ms, *pages));
         }
-        self.journal
-            .retain(|(flow, sequence), _| newest[&(flow.clone(), sequence / 64)] >= before_ms);
+        Op::DropAnswers(flow, profile) => {
+            store.journal().drop_answers(FLOWS[*flow], &|_, of, _| of == *profile).unwrap();
+            let rows = model.journal.iter_mut().filter(|((name, _), _)| name == FLOWS[*flow]);
+            rows.filter(|(_, row)| row.profile == *profile)
+                .flat_map(|(_, row)| &mut row.attempts)
+                .for_each(|attempt| attempt.answer.clear());
+        }
+        _ => unreachable!("neither"),
     }
 }
 
@@ -341,18 +302,7 @@ fn observe(store: &Store) -> Model {
         assert_eq!(seen.dead.len() as u64 - count, store.dead_letters().count(flow), "{flow}");
     }
     for flow in FLOWS {
-        let before = seen.journal.len() as u64;
-        for sequence in (0..100).chain(9_000..9_064) {
-            let found = store.journal().find(flow, sequence).unwrap();
-            seen.journal.extend(found.map(|row| ((flow.to_owned(), sequence), row)));
-        }
-        let size = store.journal().size(flow);
-        assert_eq!(size.rows, seen.journal.len() as u64 - before, "{flow}");
-        assert_eq!(size.rows == 0, size.row_bytes == 0, "{flow}: {size:?}");
-        let has_attempts = |((name, _), row): (&(String, u64), &EndedExport)| {
-            name == flow && !row.attempts.is_empty()
-        };
-        assert_eq!(seen.journal.iter().any(has_attempts), size.attempt_bytes > 0, "{flow}");
+        seen.journal.extend(journal_model::observe(store, flow));
     }
     for flow in store.progress().dataflows().unwrap() {
         seen.progress.insert(flow.clone(), store.progress().read(&flow).unwrap());
@@ -399,6 +349,11 @@ fn apply(host: &mut Host, history: &mut History, op: &Op) -> Result<(), TestCase
         op => {
             let mut next = history.now().clone();
             write(host.store(), &mut next, op);
+            if matches!(op, Op::Withdraw(..)) {
+                // The journal tells it first.
+                let journal = next.journal.clone();
+                history.states.push(Model { journal, ..history.now().clone() });
+            }
             history.states.push(next);
         }
     }
@@ -493,8 +448,8 @@ fn withdrawn_sequences_are_told_until_they_are_trimmed() {
         let gone = gone.to_vec();
         move |row: &ExportRow| gone.contains(&row.profile)
     };
-    assert_eq!(host.store().outbox().withdraw("to", &profiles(&[1, 2])).unwrap().len(), 40);
-    assert_eq!(host.store().outbox().withdraw("to", &profiles(&[2])).unwrap(), [], "not again");
+    assert_eq!(host.store().outbox().withdraw("to", &profiles(&[1, 2]), 7).unwrap().len(), 40);
+    assert_eq!(host.store().outbox().withdraw("to", &profiles(&[2]), 7).unwrap(), [], "not again");
     host.reopen();
     let outbox = host.store().outbox();
     // (from, through, ranges)

@@ -49,7 +49,7 @@ fn apply(host: &mut Host, op: &Op) {
         Op::Trim(below) => outbox.trim(FLOW, *below).unwrap(),
         Op::TrimWithin(first, last) => outbox.trim_within(FLOW, &[(*first, *last)]).unwrap(),
         Op::Withdraw(offsets) => {
-            outbox.withdraw(FLOW, &|row| offsets.contains(&row.offset)).unwrap();
+            outbox.withdraw(FLOW, &|row| offsets.contains(&row.offset), 7).unwrap();
         }
         Op::Reopen => host.reopen(),
         Op::Crash => {
