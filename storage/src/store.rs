@@ -7,8 +7,8 @@ use crate::directory::Lock;
 use crate::fail_stop::FailStop;
 use crate::state::{RENEW_BYTES, State};
 use crate::{
-    Checkpoints, DeadLetters, EventLog, Journal, Meta, Outbox, Progress, StorageError, StoreOptions,
-    directory,
+    Checkpoints, DeadLetters, EventLog, Journal, Meta, Outbox, Progress, StorageError,
+    StoreOptions, directory,
 };
 
 /// The log and the state of one data directory, which this process alone has open.

@@ -201,7 +201,8 @@ impl Queue {
                 Wait::Retry(tick.wall_of(due))
             }
             Stage::Blocked => {
-                let before = self.lane(slot.profile).take_while(|other| *other != sequence).last();
+                let before =
+                    self.lane(slot.export.profile).take_while(|other| *other != sequence).last();
                 before.map_or(Wait::Turn, Wait::Behind)
             }
         };
