@@ -3,13 +3,21 @@
 //! What is compared is the same directory twice: as the crash has left it, and without its checkpoint,
 //! so that the whole log is derived again.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay_engine::engine::{CheckpointPolicy, Mode, Notice};
+use forebay_engine::error::EngineError;
+use forebay_storage::{Faults, StoreOptions, WriteOp};
+use forebay_tests::place::{Silent, copy_tree};
+use forebay_tests::record::ndjson;
 use forebay_tests::{Place, Request, Seed};
 
 use super::naive::POLICIES;
-use super::random::{self, Happening};
+use super::random::{self, Happening, What};
 use super::{configuration, members, play};
 
 /// Runs with seeds from 0 on.
@@ -82,4 +90,72 @@ fn what_a_crash_leaves_is_the_same_with_a_checkpoint_and_without() {
         exported += found.1.len();
     }
     assert!(exported > 100, "{exported} exports are too few to prove anything");
+}
+
+/// Happenings that one file holds; each is a job of the engine, and a checkpoint is made behind it.
+const IN_A_FILE: usize = 12;
+
+/// The files of a run.
+const FILES: usize = 5;
+
+/// Reads all files from where they were accepted; nothing is sent.
+fn read_all(place: &Place, storage: StoreOptions) -> Result<(), EngineError> {
+    let engine = place.try_open_with(Mode::Derive, storage)?;
+    for number in 0..FILES {
+        engine.read_file(&place.path().join(format!("{number}.ndjson")), &Silent)?;
+    }
+    engine.close()
+}
+
+/// Copies the data directory before each step of a checkpoint: what a process that dies then leaves.
+fn copying(data: PathBuf, to: PathBuf) -> Faults {
+    let count = AtomicUsize::new(0);
+    Arc::new(move |op| {
+        let is_step = matches!(
+            op,
+            WriteOp::WriteCheckpoint | WriteOp::NameCheckpoint | WriteOp::RemoveCheckpoint
+        );
+        if is_step {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            copy_tree(&data, &to.join(format!("{number:03} {op:?}")));
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_checkpoint_changes_nothing() {
+    let configuration = configuration();
+    let mut random = Seed::new(7);
+    let all = random::happenings(&mut random, IN_A_FILE * FILES, POLICIES);
+    let records = all.iter().filter(|happening| !matches!(happening.what, What::Imported(_)));
+    let lines: Vec<String> = records.map(Happening::line).collect();
+    let write_files = |place: &Place| {
+        for (number, lines) in lines.chunks(lines.len().div_ceil(FILES)).enumerate() {
+            place.write(&format!("{number}.ndjson"), ndjson(lines));
+        }
+    };
+    let mut place = Place::new(&configuration);
+    write_files(&place);
+    place.checkpoints = CheckpointPolicy::EAGER;
+    let copies = tempfile::tempdir().expect("there is room for a directory");
+    let faults = Some(copying(place.data(), copies.path().to_owned()));
+    read_all(&place, StoreOptions { faults, ..StoreOptions::default() }).expect("it reads them");
+    let expected = (place.ask(members), exports(&place.run_with(|_| {}).requests));
+    assert!(expected.1.len() > 20, "{} exports are too few", expected.1.len());
+
+    let mut steps = BTreeSet::new();
+    for entry in fs::read_dir(copies.path()).expect("it can be read") {
+        let copy = entry.expect("an entry can be read");
+        let step = copy.file_name().to_string_lossy().into_owned();
+        fs::remove_dir_all(place.data()).expect("it is there");
+        copy_tree(&copy.path(), &place.data());
+        place.checkpoints = CheckpointPolicy::NEVER;
+        read_all(&place, StoreOptions::default()).expect("it goes on");
+        let found = (place.ask(members), exports(&place.run_with(|_| {}).requests));
+        assert_eq!(first_difference(&found.0, &expected.0), None, "{step}, members");
+        assert_eq!(first_difference(&found.1, &expected.1), None, "{step}, exports");
+        steps.insert(step[4..].to_owned());
+    }
+    assert_eq!(steps.len(), 3, "{steps:?}");
 }

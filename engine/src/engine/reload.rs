@@ -32,7 +32,7 @@ use super::changes;
 use super::derivation::Derivation;
 use super::deriver::{Deriver, Job, ask};
 use super::notice::Notice;
-use super::open::{history, other_clock};
+use super::open::other_clock;
 use super::shared::Shared;
 use super::transition::Transition;
 use super::{Engine, Mode};
@@ -196,7 +196,9 @@ impl Reloader {
     /// The log folded once more, almost to its end, as if `coming` had been known all the time.
     /// `None` if the engine is asked to stop meanwhile.
     fn folded_anew(&self, coming: &Definitions) -> Result<Option<Box<Derivation>>, EngineError> {
-        let mut all = history(&self.store)?;
+        let known = self.ask(|deriver| deriver.derivation.history().to_vec());
+        // Without an answer the engine is stopping.
+        let Some(mut all) = known else { return Ok(None) };
         all.push(coming.clone());
         let mut successor = Box::new(Derivation::new(Projection::new(self.kind, all)?));
         let goes_on = || !self.shared.is_stopping();

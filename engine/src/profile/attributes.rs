@@ -180,6 +180,11 @@ impl Attributes {
         }
     }
 
+    /// Every path ever written, in no particular order, some more than once.
+    pub fn written(&self) -> impl Iterator<Item = PathId> {
+        self.layers.iter().flat_map(|layer| &layer.cells).map(|cell| cell.path)
+    }
+
     /// Whether nothing was ever written.
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()

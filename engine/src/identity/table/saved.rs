@@ -8,15 +8,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{Identity, IdentityId, IdentityTable};
 
+/// What no namespace is called, since names are in lower case.
+const FORGOTTEN: &str = "FORGOTTEN";
+
 /// Identities with consecutive numbers: place of the namespace and id of each; an empty id is one
 /// that was forgotten.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct NameBlock(Vec<(u32, Box<str>)>);
 
 impl IdentityTable {
-    /// The namespaces, in lower case, in the order of first sight.
+    /// The namespaces, in lower case, in the order of first sight. One whose identities are all
+    /// forgotten is so too: [`FORGOTTEN`] stands in its place.
     pub fn namespaces(&self) -> Vec<Box<str>> {
-        self.namespaces.clone()
+        let mut namespaces: Vec<Box<str>> = vec![FORGOTTEN.into(); self.namespaces.len()];
+        for identity in self.identities.iter().filter(|identity| !identity.id.is_empty()) {
+            let at = identity.namespace as usize;
+            if *namespaces[at] == *FORGOTTEN {
+                namespaces[at] = self.namespaces[at].clone();
+            }
+        }
+        namespaces
     }
 
     /// The names of `count` identities at most from number `first` on.
@@ -67,6 +78,10 @@ mod tests {
         );
         assert_eq!((restored.find("n", "b"), restored.name(ids[1])), (None, ("n", "")));
         assert!(restored.intern("n", "b") > ids[2]);
+        let other = table.intern("m", "d");
+        table.retire(other);
+        table.blank(other);
+        assert_eq!(table.namespaces(), [Box::from("n"), Box::from(FORGOTTEN)]);
         assert!(IdentityTable::restore(Vec::new(), vec![table.names(0, 2)]).is_none());
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! Everything that the records before the cut have left: identities, profiles with their histories and
 //! memberships, events remembered, lanes, open imports, the catalog. Not saved is what follows from
-//! that: plans, timers, counts and look-up tables are made anew.
+//! that: plans, timers, counts and look-up tables are made anew. Nor is anything that an erased profile
+//! alone has left: names of its attributes and namespaces, events nobody can look up any more.
 //!
 //! # What it is good for
 //!
@@ -18,6 +19,7 @@
 //! the same bytes, whatever its maps are like inside, and all cores can work at it both ways.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay_storage::{StorageError, StoredCheckpoint, read_value, write_value};
 use rayon::prelude::*;
@@ -127,9 +129,8 @@ type Unpacked = (Vec<(ProfileId, SmallVec<[Member; 2]>)>, Vec<(ProfileId, Profil
 impl Projection {
     /// Saves all of it, in blocks that `pack` takes, on all cores.
     pub fn save<B: Send>(&self, pack: &(impl Fn(Section, Vec<u8>) -> B + Sync)) -> Vec<B> {
-        let mut head = Vec::new();
-        write_value(&mut head, &self.head());
-        let mut blocks = vec![pack(Section::HEAD, head)];
+        let mut blocks = Vec::new();
+        let written = WrittenPaths::new(self.known.paths.len());
         let identities = &self.known.identities;
         let firsts: Vec<usize> = (0..identities.len()).step_by(NAMES).collect();
         blocks.par_extend(firsts.into_par_iter().map(|first| {
@@ -141,7 +142,7 @@ impl Projection {
             let shards = view.shards().par_iter();
             blocks.par_extend(shards.flat_map_iter(|shard| {
                 let full = |body| pack(Section::profiles(index), body);
-                save_shard(shard, &view.graph, &full)
+                save_shard(shard, (&view.graph, &written), &full)
             }));
             if let Some(dedupe) = &view.dedupe {
                 let events: Vec<_> = dedupe.save(&view.graph).collect();
@@ -152,6 +153,9 @@ impl Projection {
                 }));
             }
         }
+        let mut head = Vec::new();
+        write_value(&mut head, &self.head(&written));
+        blocks.push(pack(Section::HEAD, head));
         blocks
     }
 
@@ -199,7 +203,7 @@ impl Projection {
         Ok(projection)
     }
 
-    fn head(&self) -> Head {
+    fn head(&self, written: &WrittenPaths) -> Head {
         let saved_view = |view: &View| SavedView {
             policy: view.policy.clone(),
             remembers_events: view.dedupe.is_some(),
@@ -211,7 +215,7 @@ impl Projection {
             remember_ms: self.remember_ms,
             catalog: self.known.catalog.save(),
             queries: self.known.queries.keys().map(str::to_owned).collect(),
-            paths: self.known.paths.iter().map(|(up, key)| (up, key.to_owned())).collect(),
+            paths: written.named(&self.known.paths),
             namespaces: self.known.identities.namespaces(),
             identities: self.known.identities.len() as u64,
             views: self.views.iter().map(saved_view).collect(),
@@ -255,7 +259,11 @@ impl Projection {
     }
 }
 
-fn save_shard<B>(shard: &Shard, graph: &Graph, full: &impl Fn(Vec<u8>) -> B) -> Vec<B> {
+fn save_shard<B>(
+    shard: &Shard,
+    (graph, written): (&Graph, &WrittenPaths),
+    full: &impl Fn(Vec<u8>) -> B,
+) -> Vec<B> {
     let mut blocks = Vec::new();
     let mut body = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8);
     for id in shard.ids() {
@@ -266,6 +274,7 @@ fn save_shard<B>(shard: &Shard, graph: &Graph, full: &impl Fn(Vec<u8>) -> B) -> 
             "a profile has the identities that the graph gives it"
         );
         let Profile { attributes, history, memberships, .. } = profile;
+        attributes.written().for_each(|path| written.note(path));
         write_value(&mut body, &(id, members, attributes, history, memberships));
         if body.len() >= BLOCK_BYTES {
             let room = Vec::with_capacity(body.capacity());
@@ -276,6 +285,37 @@ fn save_shard<B>(shard: &Shard, graph: &Graph, full: &impl Fn(Vec<u8>) -> B) -> 
         blocks.push(full(body));
     }
     blocks
+}
+
+/// The paths that some profile has written. Of the others only rules and mappings know, which name
+/// them again, and erased profiles, whose names for things go with them.
+struct WrittenPaths(Vec<AtomicBool>);
+
+impl WrittenPaths {
+    fn new(paths: usize) -> Self {
+        Self((0..paths).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    fn note(&self, path: PathId) {
+        self.0[path.as_usize()].store(true, Ordering::Relaxed);
+    }
+
+    /// Parent and last segment of each path but the root. One that nobody has written keeps its number
+    /// under a name that cannot be addressed.
+    fn named(&self, paths: &PathTable) -> Vec<(PathId, String)> {
+        let all: Vec<(PathId, &str)> = paths.iter().collect();
+        // A child always has a greater id than its parent.
+        for (at, (parent, _)) in all.iter().enumerate().rev() {
+            if self.0[at + 1].load(Ordering::Relaxed) {
+                self.note(*parent);
+            }
+        }
+        let name = |(at, (parent, key)): (usize, &(PathId, &str))| {
+            let is_written = self.0[at + 1].load(Ordering::Relaxed);
+            if is_written { (*parent, (*key).to_owned()) } else { (PathId::ROOT, format!(".{at}")) }
+        };
+        all.iter().enumerate().map(name).collect()
+    }
 }
 
 fn restore_view(
