@@ -23,7 +23,8 @@ impl Jitter {
         Self(self.next_bits())
     }
 
-    const fn next_bits(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub const fn next_bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -37,6 +37,8 @@ pub mod withdrawal;
 mod worker;
 
 #[cfg(test)]
+pub(crate) mod by_hand;
+#[cfg(test)]
 pub(crate) mod hand_clock;
 #[cfg(test)]
 mod memory;

@@ -314,7 +314,7 @@ impl Worker {
     }
 
     /// Lets open requests end until `deadline`, cuts off the others, and writes the last progress.
-    fn stop(mut self, mut deadline: Moment) -> Result<(), DeliveryError> {
+    pub(super) fn stop(mut self, mut deadline: Moment) -> Result<(), DeliveryError> {
         while self.dispatcher.in_flight() > 0 {
             let Some(event) = self.next_event(Some(deadline)) else { break };
             match event {

@@ -155,9 +155,8 @@ impl Appender {
     }
 
     /// Appends what was asked for, makes it durable, and hands it on.
-    pub(super) fn append_group(&mut self, mut group: Vec<Append>) -> Result<(), EngineError> {
+    pub(super) fn append_group(&mut self, group: Vec<Append>) -> Result<(), EngineError> {
         self.appended = self.appended.max(self.clock.now());
-        self.refuse_and_keep(&mut group)?;
         let mut jobs = Vec::with_capacity(group.len());
         for request in group {
             jobs.extend(self.append(request)?);
@@ -175,17 +174,15 @@ impl Appender {
         Ok(())
     }
 
-    /// Writes the rejects of all blocks, before the log entries that carry the file's new length.
-    fn refuse_and_keep(&mut self, group: &mut [Append]) -> Result<(), EngineError> {
-        for request in group {
-            let Append::Block(block) = request else { continue };
-            let refused = self.refused(block);
-            let late = block.parsed.batch.refuse(&refused);
-            block.parsed.rejects.extend(late);
-            block.parsed.rejects.sort_by_key(|reject| reject.line);
-            if !block.parsed.rejects.is_empty() {
-                self.rejects.append(&block.source, &block.parsed.rejects)?;
-            }
+    /// Writes the rejects of a block, before the log entry that carries the file's new length; but not
+    /// before the entries of earlier blocks, which may be all that is left after a crash.
+    fn refuse_and_keep(&mut self, block: &mut Block) -> Result<(), EngineError> {
+        let refused = self.refused(block);
+        let late = block.parsed.batch.refuse(&refused);
+        block.parsed.rejects.extend(late);
+        block.parsed.rejects.sort_by_key(|reject| reject.line);
+        if !block.parsed.rejects.is_empty() {
+            self.rejects.append(&block.source, &block.parsed.rejects)?;
         }
         Ok(())
     }
@@ -240,7 +237,10 @@ impl Appender {
                 Job::Control { control, offset, appended: self.appended, told }
             }
             Append::Definitions(transition) => self.append_definitions(transition)?,
-            Append::Block(block) => self.append_block(*block)?,
+            Append::Block(mut block) => {
+                self.refuse_and_keep(&mut block)?;
+                self.append_block(*block)?
+            }
         }))
     }
 

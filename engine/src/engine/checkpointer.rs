@@ -145,6 +145,19 @@ impl Checkpointer {
         }
     }
 
+    /// Writes the cut that waits, if one does; whether it did.
+    #[cfg(test)]
+    pub(super) fn write_waiting(&self) -> Result<bool, EngineError> {
+        let order = self.orders.try_recv().ok();
+        order.map_or(Ok(false), |order| self.write(order).map(|()| true))
+    }
+
+    /// Whether a cut waits.
+    #[cfg(test)]
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     fn write(&self, order: Order) -> Result<(), EngineError> {
         let Order { cut, begun, told } = order;
         let next = Offset::from_u64(cut.next);

@@ -255,7 +255,8 @@ impl Deriver {
         }
     }
 
-    fn close(&mut self) -> Result<(), EngineError> {
+    /// What is done when no more jobs will come.
+    pub(super) fn close(&mut self) -> Result<(), EngineError> {
         self.settle()?;
         self.checkpoint_if_due(Occasion::Closing)
     }

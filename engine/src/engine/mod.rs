@@ -49,6 +49,8 @@ mod reload;
 mod replay;
 mod selection;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod stored_backlog;
 mod tally;
 mod traces;

@@ -95,7 +95,11 @@ fn payload(
     projection.export_now(&asked, 0).map(|export| export.payload)
 }
 
-fn profile_view(projection: &Projection, view: &View, id: ProfileId) -> Option<ProfileView> {
+pub(super) fn profile_view(
+    projection: &Projection,
+    view: &View,
+    id: ProfileId,
+) -> Option<ProfileView> {
     let profile = view.profile(id)?;
     let mut members = String::new();
     write_attributes(&mut members, &profile.attributes, &[PathId::ROOT], projection.paths());

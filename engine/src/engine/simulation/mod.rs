@@ -1,0 +1,62 @@
+//! The whole engine in steps, without threads, against a disk, a clock and receivers that one seed
+//! decides (`DESIGN.md` §7, `SPEC.md` §8).
+//!
+//! ```text
+//!  script   configuration and lines            random   what a seed decides
+//!     │                                           │
+//!     ▼                                           ▼
+//!  world    appender, deriver and workers, each step by step in any order; kills and faults at any
+//!     │     storage operation or between two steps, and an opening of what is left (disk)
+//!     ├──► watch   what receivers see, over all lives
+//!     └──► twin    the same log, derived by a run that never crashed
+//! ```
+//!
+//! The store is a real one, in memory if the machine has a file system there. Nothing waits and nothing
+//! reads the machine's clock, so a seed does the same each time.
+
+mod actors;
+mod cases;
+mod checks;
+mod disk;
+mod operator;
+mod random;
+mod receivers;
+mod script;
+mod twin;
+mod watch;
+mod world;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use world::World;
+
+/// Seeds that run with the other tests.
+const SEEDS: u64 = 200;
+
+/// Runs the world of `seed`; what happened in it, and how often.
+fn run(seed: u64) -> BTreeMap<String, u64> {
+    let mut world = World::new(seed);
+    world.run();
+    world.seen()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+}
+
+/// `FOREBAY_SEED=7` runs that seed alone, `FOREBAY_SEEDS=20000` so many from the first on.
+#[test]
+fn simulation_of_the_whole_engine() {
+    let first = number("FOREBAY_SEED");
+    let count = number("FOREBAY_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    let first = first.unwrap_or(1);
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in first..first + count {
+        for (what, times) in run(seed) {
+            *seen.entry(what).or_default() += times;
+        }
+    }
+    writeln!(std::io::stderr(), "simulation: {count} seeds from {first}: {seen:?}").unwrap();
+}
