@@ -103,6 +103,8 @@ fn it_shows_each_mapped_audience_with_its_clauses_and_what_the_clock_will_do() {
     let written: Vec<_> = view.attributes.iter().map(|a| (a.path.as_str(), a.written_at)).collect();
     assert_eq!(written, [("person.name", None), ("tier", Some(1))]);
     assert_eq!(codes(&view), ["in_audience", "last_attribute_write", "stopped"]);
+    let newest = view.last_export.as_ref().expect("it is kept for a week");
+    assert_eq!((newest.outcome.as_str(), newest.sequence, newest.offset), ("delivered", 1, 3));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod delete;
 mod delivery;
 mod destinations;
 mod disk_budget;
+mod explain_export;
 mod explain_standing;
 mod foreign;
 mod full_disk;

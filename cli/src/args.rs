@@ -100,7 +100,7 @@ pub(crate) enum Command {
     /// The event log
     #[command(subcommand)]
     Log(Log),
-    /// Why a profile is, or is not, exported
+    /// What is behind an export, or why a profile is, or is not, exported
     Explain(Explain),
     /// Alerts
     #[command(hide = true)]

@@ -83,6 +83,17 @@ impl Lane {
         Self { id, purpose, members, next, served: served.into_iter().collect() }
     }
 
+    /// The offset of the control entry that opened it: the last part of its id.
+    pub fn opened_at(&self) -> u64 {
+        let last = self.id.rsplit('/').next().and_then(|offset| offset.parse().ok());
+        last.expect("the id of a lane ends with an offset")
+    }
+
+    /// Whether `profile`, or one that it absorbed, is a member, exported or not.
+    pub fn includes(&self, profile: ProfileId, graph: &Graph) -> bool {
+        self.members.iter().any(|member| graph.current(*member) == profile)
+    }
+
     /// Goes on after the profile that a stored mark names, unless it is further already.
     pub fn skip_through(&mut self, through: u64) {
         let next = self.members.partition_point(|member| member.as_u64() <= through);
@@ -162,7 +173,9 @@ mod tests {
     fn each_member_is_taken_once_unless_a_live_export_came_first() {
         let graph = Graph::new(IdentityGraph::Pdg);
         let mut lane = lane(7, &[1, 3, 5, 9]);
-        assert_eq!(lane.id, "d/p/7");
+        assert_eq!((lane.id.as_str(), lane.opened_at()), ("d/p/7", 7));
+        assert!(lane.includes(ProfileId::from_offset(3), &graph));
+        assert!(!lane.includes(ProfileId::from_offset(4), &graph));
         lane.serve(ProfileId::from_offset(3));
         assert_eq!(lane.take(&graph), Some(ProfileId::from_offset(1)));
         assert_eq!(lane.mark(), Some(1));

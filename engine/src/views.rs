@@ -4,6 +4,7 @@
 //! contract with scripts that read `--output json`.
 
 pub mod explanation;
+pub mod export;
 
 use std::collections::BTreeMap;
 

@@ -10,6 +10,7 @@ mod audiences;
 mod changes;
 mod customer;
 mod definitions;
+mod explained;
 mod naive;
 mod past;
 mod random;

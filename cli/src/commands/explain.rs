@@ -1,11 +1,12 @@
-//! `forebay explain`: why a profile is, or is not, exported.
+//! `forebay explain`: what is behind an export, and why a profile is, or is not, exported.
 
 use forebay_engine::engine::StandingQuestion;
 
 use crate::args::{Explain, Format, Global};
 use crate::exit_code::{CliError, Outcome};
 use crate::output;
-use crate::serve::protocol::{Answer, Question};
+use crate::serve::past::ask_past;
+use crate::serve::protocol::{Answer, PastQuestion, Question};
 use crate::serve::session::{ask_once, confused};
 
 /// Prints the explanation asked for.
@@ -20,8 +21,19 @@ pub(crate) fn run(args: &Explain, global: &Global) -> Result<Outcome, CliError> 
             };
             standing(&question, global)
         }
-        _ => Err(CliError::not_built("`forebay explain EXPORT_ID`")),
+        (Some(id), ..) => export(id, global),
+        _ => unreachable!("an export, or a profile and a dataflow, were asked for"),
     }
+}
+
+fn export(id: &str, global: &Global) -> Result<Outcome, CliError> {
+    let answer = ask_past(&global.data, PastQuestion::Export { export: id.to_owned() })?;
+    let Answer::Export(view) = answer else { return Err(confused(&answer)) };
+    match global.output {
+        Format::Json => output::json(&view)?,
+        Format::Text => output::text(&output::export_page(&view))?,
+    }
+    Ok(Outcome::Ok)
 }
 
 fn standing(question: &StandingQuestion, global: &Global) -> Result<Outcome, CliError> {

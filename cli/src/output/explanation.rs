@@ -49,7 +49,7 @@ pub(crate) fn standing_page(view: &StandingView) -> String {
 }
 
 /// Draws a clause and its parts, one line each.
-pub(crate) fn clause_lines(clause: &ClauseView, indent: usize) -> Vec<String> {
+pub(super) fn clause_lines(clause: &ClauseView, indent: usize) -> Vec<String> {
     let margin = " ".repeat(indent);
     let holds = holds(clause);
     let mut lines = Vec::new();
@@ -105,13 +105,13 @@ fn value_text(value: &ValueView) -> String {
     }
 }
 
-fn json_text(json: &str) -> String {
+pub(super) fn json_text(json: &str) -> String {
     if json == "null" {
         return "nothing there".to_owned();
     }
     match json.char_indices().nth(VALUE_CHARS) {
-        Some((end, _)) => format!("{}…", &json[..end]),
-        None => json.to_owned(),
+        Some((end, _)) => format!("{}…", printable(&json[..end])),
+        None => printable(json),
     }
 }
 
@@ -142,7 +142,7 @@ fn attribute_line(attribute: &MappedAttributeView) -> String {
     }
 }
 
-fn identities(all: &[IdentityView]) -> String {
+pub(super) fn identities(all: &[IdentityView]) -> String {
     let each = all
         .iter()
         .map(|identity| format!("{} {}", printable(&identity.namespace), printable(&identity.id)));

@@ -11,6 +11,7 @@ macro_rules! tell {
 mod dataflow;
 mod destination;
 mod explanation;
+mod export;
 mod span;
 mod summary;
 mod table;
@@ -18,6 +19,7 @@ mod table;
 pub(crate) use dataflow::{dataflow_page, dataflow_table, dataflow_tables};
 pub(crate) use destination::{destination_entry, destination_state, trial_text};
 pub(crate) use explanation::standing_page;
+pub(crate) use export::export_page;
 pub(crate) use span::span;
 pub(crate) use summary::summary_text;
 pub(crate) use table::{Align, number, table};

@@ -20,6 +20,9 @@ pub(super) fn answer(
         PastQuestion::Profile { question, as_of } => {
             Answer::Profile(history.profile(question, *as_of, progress)?)
         }
+        PastQuestion::Export { export } => {
+            Answer::Export(Box::new(history.explain_export(export, progress)?))
+        }
     })
 }
 

@@ -10,6 +10,7 @@ use std::io::{self, BufRead, ErrorKind, Read, Write};
 use forebay_engine::engine::{AsOf, Import, Payload, ProfileQuestion, Selection, StandingQuestion};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::explanation::StandingView;
+use forebay_engine::views::export::ExportView;
 use forebay_engine::views::{
     AudiencePage, AudienceView, CompactionView, DataflowView, DeadLetterPage, DestinationView,
     ImportSummary, IngestSummary, LogView, MemberView, ProfileView, ReplayView, StatusView,
@@ -84,6 +85,8 @@ pub(crate) enum Question {
 pub(crate) enum PastQuestion {
     /// `forebay profile --as-of`
     Profile { question: ProfileQuestion, as_of: AsOf },
+    /// `forebay explain EXPORT_ID`
+    Export { export: String },
 }
 
 /// A line from the server.
@@ -118,6 +121,8 @@ pub(crate) enum Answer {
     /// `None` if there is no such audience.
     Audience(Option<AudiencePage>),
     ImportAudience(ImportSummary),
+    /// [`PastQuestion::Export`]
+    Export(Box<ExportView>),
     /// `None` if nobody has the identity.
     ExplainStanding(Option<StandingView>),
 }

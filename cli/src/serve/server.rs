@@ -19,7 +19,9 @@ use forebay_engine::engine::{Engine, Import, Progress};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::{ImportSummary, IngestSummary};
 
-use super::protocol::{Answer, FRAME_BYTES_MAX, Frames, Question, Reply, read_request, write_line};
+use super::protocol::{
+    Answer, FRAME_BYTES_MAX, Frames, PastQuestion, Question, Reply, read_request, write_line,
+};
 use super::{past, socket};
 
 /// Most connections answered at once; a person types one command at a time, scripts a few.
@@ -43,6 +45,9 @@ impl Service for Engine {
         Ok(match question {
             Question::Status => Answer::Status(self.status()?),
             Question::Profile(asked) => Answer::Profile(self.profile_page(asked)?),
+            Question::Past(PastQuestion::Export { export }) => {
+                Answer::Export(Box::new(self.explain_export(export, &Quiet)?))
+            }
             Question::Past(asked) => past::answer(&self.history()?, asked, &Quiet)?,
             Question::Audiences => Answer::Audiences(self.audiences()?),
             Question::Members { audience, from, limit } => {

@@ -109,19 +109,24 @@ impl Engine {
 
     /// Reads an export id of this data directory.
     pub(super) fn export_id(&self, export: &str) -> Result<ExportId, EngineError> {
-        let id = ExportId::parse(export).ok_or_else(|| {
-            EngineError::Usage(format!(
-                "`{export}` is no export id; `forebay dead-letters list` shows those of dead \
-                 letters, and each request carries its own as `webhook-id`"
-            ))
-        })?;
-        if id.log_id != self.store.meta().log_id() {
-            return Err(EngineError::Usage(format!(
-                "export {export} is of another data directory; --data DIR names it"
-            )));
-        }
-        Ok(id)
+        export_id(&self.store, export)
     }
+}
+
+/// Reads an export id of the data directory of `store`.
+pub(super) fn export_id(store: &Store, export: &str) -> Result<ExportId, EngineError> {
+    let id = ExportId::parse(export).ok_or_else(|| {
+        EngineError::Usage(format!(
+            "`{export}` is no export id; `forebay dead-letters list` shows those of dead letters, \
+             and each request carries its own as `webhook-id`"
+        ))
+    })?;
+    if id.log_id != store.meta().log_id() {
+        return Err(EngineError::Usage(format!(
+            "export {export} is of another data directory; --data DIR names it"
+        )));
+    }
+    Ok(id)
 }
 
 /// The export of this dataflow and sequence; `None` if there never was one, or it is not known any

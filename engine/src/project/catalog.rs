@@ -95,6 +95,11 @@ impl Catalog {
         Some(u32::try_from(at).expect("fewer than 2^32 merge policies"))
     }
 
+    /// The id of a merge policy by its number.
+    pub fn policy_id(&self, number: u32) -> Option<&str> {
+        self.policies.get(number as usize).map(String::as_str)
+    }
+
     /// Since when an audience is defined.
     pub fn audience_times(&self, audience: &str) -> Option<Times> {
         self.audiences.get(audience).copied()

@@ -147,7 +147,8 @@ pub struct KnownExportView {
     pub offset: u64,
     /// Why.
     pub causes: Vec<String>,
-    /// `waiting`, `delivered`, `dead_letter`, `superseded` or `withdrawn`.
+    /// `waiting`, `delivered`, `dead_letter`, `dead_letter_gone` (purged, or replayed as a new export),
+    /// `superseded` or `withdrawn`.
     pub outcome: String,
     /// Since when, RFC 3339; of a waiting one, when its record was accepted.
     pub at: String,
@@ -163,7 +164,7 @@ pub struct FindingView {
 }
 
 /// `null` is a value here, and not the absence of one.
-fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
+pub(super) fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(from).map(Some)
 }
 

@@ -20,6 +20,29 @@ pub(super) fn clause_view(clause: Clause) -> ClauseView {
     }
 }
 
+/// A clause as it was before a step and is after it. Where the rule itself was changed, as it is.
+pub(super) fn stepped(before: Clause, after: Clause) -> ClauseView {
+    let is_same_rule = before.text == after.text;
+    let mut view = clause_view(after);
+    if is_same_rule {
+        add_before(&mut view, before);
+    }
+    view
+}
+
+/// Two clauses of one text have the same parts and values.
+fn add_before(view: &mut ClauseView, before: Clause) {
+    view.held = Some(before.holds);
+    for (value, before) in view.values.iter_mut().zip(before.values) {
+        if let Shown::Json(json) = before.value {
+            value.before = Some(raw(json));
+        }
+    }
+    for (part, before) in view.clauses.iter_mut().zip(before.parts) {
+        add_before(part, before);
+    }
+}
+
 /// An instant that may never come.
 pub(super) fn instant(at: Timestamp) -> Option<String> {
     (at != Timestamp::MAX).then(|| at.to_string())

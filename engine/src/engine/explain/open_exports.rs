@@ -1,10 +1,10 @@
 //! The exports of one profile to one dataflow that something is kept of: those that wait, its dead
-//! letters, and whether it is only marked.
+//! letters, the newest that ended, and whether it is only marked.
 //!
 //! Exports are stored by number and not by profile, so all that wait are looked through, up to a
 //! bound; past it the answer says that it does not know of the others.
 
-use forebay_storage::{DeadLetterRow, ExportRow, MarkKey};
+use forebay_storage::{DeadLetterRow, EndedExport, Ending, ExportRow, MarkKey};
 
 use super::super::Engine;
 use super::super::stored_backlog::progress_of;
@@ -28,6 +28,9 @@ const LETTERS_LOOKED_THROUGH: usize = 20_000;
 /// Dead letters read at once.
 const LETTERS_READ: usize = 256;
 
+/// Exports that are looked back at for the newest of a profile that ended.
+const LOOKED_BACK: u64 = 20_000;
+
 /// What is kept of a profile's exports to a dataflow.
 pub(super) struct OpenExports {
     /// Those that are stored and not done, in the order in which they leave.
@@ -39,6 +42,7 @@ pub(super) struct OpenExports {
     /// Its newest dead letter.
     pub(super) dead_letter: Option<KnownExportView>,
     waiting: Option<KnownExportView>,
+    ended: Option<KnownExportView>,
 }
 
 /// Where exports of one dataflow are known by their numbers.
@@ -71,12 +75,13 @@ impl OpenExports {
             is_whole,
             dead_letter: newest_letter(engine, &numbers, key)?,
             waiting: newest,
+            ended: newest_ended(engine, &numbers, key)?,
         })
     }
 
     /// The newest export of which something is kept.
     pub(super) fn newest(&self) -> Option<KnownExportView> {
-        let all = self.waiting.iter().chain(&self.dead_letter);
+        let all = self.ended.iter().chain(&self.dead_letter).chain(&self.waiting);
         all.max_by_key(|known| known.sequence).cloned()
     }
 }
@@ -124,6 +129,23 @@ fn newest_letter(
         numbers.known((sequence, &letter.export), "dead_letter", letter.died_ms)
     };
     Ok(newest.map(view))
+}
+
+fn newest_ended(
+    engine: &Engine,
+    numbers: &Numbers<'_>,
+    key: ProfileKey,
+) -> Result<Option<KnownExportView>, EngineError> {
+    let next = engine.store.outbox().next_sequence(numbers.dataflow);
+    for sequence in (next.saturating_sub(LOOKED_BACK).max(1)..next).rev() {
+        let Some(ended) = engine.store.journal().find(numbers.dataflow, sequence)? else {
+            continue;
+        };
+        if (ended.policy, ended.profile) == (key.policy, key.profile) {
+            return Ok(Some(numbers.ended(&ended)));
+        }
+    }
+    Ok(None)
 }
 
 impl Numbers<'_> {
@@ -219,6 +241,23 @@ impl Numbers<'_> {
             causes: causes(row.causes),
             outcome: outcome.to_owned(),
             at: Timestamp::from_millis(at_ms).to_string(),
+        }
+    }
+
+    fn ended(&self, ended: &EndedExport) -> KnownExportView {
+        let outcome = match ended.ending {
+            Ending::Delivered { .. } => "delivered",
+            Ending::DeadLettered => "dead_letter_gone",
+            Ending::Superseded => "superseded",
+            Ending::Withdrawn => "withdrawn",
+        };
+        KnownExportView {
+            export: self.id(ended.sequence),
+            sequence: ended.sequence,
+            offset: ended.offset,
+            causes: causes(ended.causes),
+            outcome: outcome.to_owned(),
+            at: Timestamp::from_millis(ended.ended_ms).to_string(),
         }
     }
 

@@ -39,10 +39,19 @@ impl<'a> Lens<'a> {
         next: u64,
         progress: &dyn Progress,
     ) -> Result<Self, EngineError> {
+        Self::going_on(history, (next, next), progress)
+    }
+
+    /// The same, for who goes on from there until the entry at `last` is applied.
+    pub(in crate::engine) fn going_on(
+        history: &'a History,
+        (next, last): (u64, u64),
+        progress: &dyn Progress,
+    ) -> Result<Self, EngineError> {
         history.checked(next.saturating_sub(1))?;
         let turn = history.turn();
         let erased = erased_from(history, next)?;
-        let projection = Projection::new(history.kind, history_through(&history.store, next)?)?;
+        let projection = Projection::new(history.kind, history_through(&history.store, last)?)?;
         let derivation = Derivation::new(projection);
         let mut lens = Self { history, derivation, erased, _turn: turn };
         for played in Replay::new(&history.store, 0..next) {
@@ -64,9 +73,10 @@ impl<'a> Lens<'a> {
     }
 
     /// Moves the clock to `to` (never back) as an idle engine does, boundary by boundary.
-    pub(in crate::engine) fn pass_time(&mut self, to: Timestamp) {
+    /// What that led to.
+    pub(in crate::engine) fn pass_time(&mut self, to: Timestamp) -> Outcome {
         let offset = self.next().saturating_sub(1);
-        self.derivation.projection.apply_time(offset, to);
+        self.derivation.projection.apply_time(offset, to)
     }
 
     /// Everything below is applied.

@@ -21,12 +21,15 @@ use forebay_storage::{Store, StoreOptions};
 pub(super) use lens::Lens;
 pub use moment::AsOf;
 
-use super::open::clock_kind;
+use super::derivation::Derivation;
+use super::open::{clock_kind, history};
 use super::profile_page::{ProfileQuestion, page};
+use super::replay::Replay;
 use super::shared::Shared;
 use super::{Engine, Progress};
 use crate::clock::{Clock, ClockKind};
 use crate::error::EngineError;
+use crate::project::projection::{Erased, Projection};
 use crate::views::ProfileView;
 
 /// The log of one data directory, as it can be asked about the past.
@@ -100,6 +103,35 @@ impl History {
                 Ok(lens)
             }
         }
+    }
+
+    /// The store whose log it is.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The clock of the data directory.
+    pub(super) const fn clock_kind(&self) -> ClockKind {
+        self.kind
+    }
+
+    /// When a profile was deleted, as its number and that of its merge policy say: the offset of the
+    /// delete. `None` if it was not, or the log does not tell any more.
+    ///
+    /// Cost: the whole log is derived.
+    pub(super) fn deleted_at(&self, policy: u32, profile: u64) -> Result<Option<u64>, EngineError> {
+        let _turn = self.turn();
+        let projection = Projection::new(self.kind, history(&self.store)?)?;
+        let mut derivation = Derivation::new(projection);
+        for played in Replay::new(&self.store, 0..self.end) {
+            self.check_goes_on()?;
+            let outcome = derivation.apply(&played?, &|_| None)?;
+            let is_it = |gone: &Erased| (gone.policy, gone.profile.as_u64()) == (policy, profile);
+            if let Some(gone) = outcome.erased.into_iter().find(is_it) {
+                return Ok(Some(gone.offset));
+            }
+        }
+        Ok(None)
     }
 
     /// `offset`, if there is an entry.

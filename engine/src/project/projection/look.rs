@@ -11,6 +11,7 @@ use super::super::plan::{PlannedDataflow, Qualification};
 use super::super::step::subject_of;
 use super::super::view::View;
 use super::Projection;
+use crate::backfill::Lane;
 use crate::identity::ProfileId;
 use crate::pql::{Clause, Rule, Turn};
 use crate::profile::membership::AudienceNo;
@@ -47,6 +48,16 @@ impl Projection {
             ahead += lane.remaining() as u64;
         }
         None
+    }
+
+    /// The newest backfill of `dataflow` that owed a profile an export.
+    pub fn backfill_of(&self, dataflow: &str, policy: &str, id: ProfileId) -> Option<&Lane> {
+        let view = self.view(Some(policy))?;
+        let mut lanes = self.lanes.iter().rev();
+        lanes.find(|lane| {
+            (lane.purpose.dataflow.as_str(), lane.purpose.policy.as_str()) == (dataflow, policy)
+                && lane.includes(id, &view.graph)
+        })
     }
 }
 
