@@ -122,6 +122,14 @@ impl<'a, F: Facts + ?Sized> Machine<'a, F> {
     }
 
     fn holds_between(&mut self, op: &'a Op, left: &'a Op, right: &'a Op) -> bool {
+        if let (Op::Compare(how, ..), Op::Query(id), Op::Number(number)) = (op, left, right)
+            && let Some(state) = self.facts.query(*id)
+            && let Some((holds, changes_at)) =
+                self.queries.get(*id).count_compares(state, (*how, *number), self.now.at)
+        {
+            self.changes(changes_at);
+            return holds;
+        }
         let left = self.value(left);
         if let (Op::Relate(Relation::In, ..), Op::List(items)) = (op, right) {
             // Without building the list.

@@ -43,6 +43,7 @@ mod render;
 mod rule;
 mod state;
 mod sum;
+mod threshold;
 mod window;
 
 #[cfg(test)]
