@@ -119,6 +119,7 @@ impl Derivation {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<(), EngineError> {
         let mark_of = |lane: &str| store.outbox().lane(lane);
+        self.projection.omit_payloads_below(until);
         for entry in Replay::new(store, self.next..until) {
             if !goes_on() {
                 break;

@@ -44,6 +44,7 @@ mod notice;
 mod open;
 mod playback;
 mod profile_page;
+mod read_ahead;
 mod reading;
 mod reload;
 mod replay;

@@ -18,6 +18,7 @@ use super::derivation::Derivation;
 use super::deriver::Deriver;
 use super::notice::Notice;
 use super::playback::{Played, read_control};
+use super::read_ahead::ReadAhead;
 use super::replay::{Marks, Replay};
 use super::shared::Shared;
 use super::{Mode, Options, Progress};
@@ -95,10 +96,12 @@ fn replay(
         deriver.budgets.configure(config);
     }
     let total = store.log().next_offset().as_u64();
-    let mut replay = Replay::resume(store, marks, total);
-    while let Some(entry) = replay.next() {
-        progress.replay(replay.marks().next, total);
-        match entry? {
+    deriver.derivation.projection.omit_payloads_below(store.outbox().derived_next().as_u64());
+    let mut replay = ReadAhead::start(Replay::resume(store, marks, total))?;
+    for entry in &mut replay {
+        let (entry, next) = entry?;
+        progress.replay(next, total);
+        match entry {
             Played::Records { batch, first_offset, appended } => {
                 let next_offset = first_offset + batch.len() as u64;
                 deriver.derive_records(&batch, first_offset, next_offset, appended)?;
@@ -109,8 +112,9 @@ fn replay(
         }
     }
     deriver.settle()?;
-    deriver.marks = replay.marks().clone();
-    Ok(Replayed { deriver, marks: replay.into_marks(), kind, begun_at })
+    let marks = replay.into_marks();
+    deriver.marks = marks.clone();
+    Ok(Replayed { deriver, marks, kind, begun_at })
 }
 
 /// What was derived at the newest checkpoint; nothing yet, where there is none that can be used.

@@ -10,6 +10,16 @@ use crate::identity::table::IdentityTable;
 use crate::pql::{QuerySet, Scope};
 use crate::profile::path::PathTable;
 
+/// Whether exports are rendered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rendering {
+    /// Each with its payload.
+    #[default]
+    Full,
+    /// None: it is known that nobody will look at a payload, which stays empty.
+    Omitted,
+}
+
 /// What the views of a projection share while they fold.
 #[derive(Clone, Copy)]
 pub struct SharedContext<'a> {
@@ -23,6 +33,8 @@ pub struct SharedContext<'a> {
     pub catalog: &'a Catalog,
     /// How long an exited membership is remembered, in milliseconds.
     pub exited_retention_ms: i64,
+    /// Whether exports are rendered.
+    pub rendering: Rendering,
 }
 
 impl<'a> SharedContext<'a> {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub use saved::{NotRestored, Section};
 
 use super::catalog::Catalog;
-use super::context::SharedContext;
+use super::context::{Rendering, SharedContext};
 use super::erase::{ErasedIdentity, Erasure};
 use super::imports::Imports;
 use super::route::{BatchTime, Routed, RoutedStep, Router};
@@ -117,6 +117,8 @@ pub struct Projection {
     coming: VecDeque<Definitions>,
     /// How long events are remembered, in milliseconds.
     remember_ms: i64,
+    /// Exports of records below this offset have no payload.
+    rendered_from: u64,
 }
 
 impl Projection {
@@ -134,6 +136,7 @@ impl Projection {
             imports: Imports::default(),
             coming: VecDeque::new(),
             remember_ms: 0,
+            rendered_from: 0,
         };
         for definitions in &coming {
             projection.foresee(definitions)?;
@@ -145,6 +148,12 @@ impl Projection {
         projection.coming = coming.into();
         projection.remember();
         Ok(projection)
+    }
+
+    /// Leaves the payloads of exports empty that records below `offset` cause: they are stored, so
+    /// that a replay has no need to render them again.
+    pub fn omit_payloads_below(&mut self, offset: u64) {
+        self.rendered_from = offset;
     }
 
     /// Applies records appended at wall time `appended`, the first at `first_offset`.
@@ -161,6 +170,9 @@ impl Projection {
         };
         let (routed, steps) = self.route(batch, first_offset, time);
         self.now = routed.end().unwrap_or(self.now);
+        if first_offset + batch.len() as u64 <= self.rendered_from {
+            self.known.rendering = Rendering::Omitted;
+        }
         let mut placed = Vec::new();
         for (index, steps) in steps.into_iter().enumerate() {
             let (view, fold) = self.view_and_context(index);
@@ -175,6 +187,7 @@ impl Projection {
             erasure.names(offset, &self.known.identities)
         });
         let erased_identities = names.collect();
+        self.known.rendering = Rendering::Full;
         // Only now is everything rendered that may still name them.
         for identity in routed.erasures.iter().flat_map(|erasure| &erasure.identities) {
             self.known.identities.blank(*identity);
@@ -454,6 +467,7 @@ struct Known {
     queries: QuerySet,
     paths: PathTable,
     identities: IdentityTable,
+    rendering: Rendering,
 }
 
 impl Known {
@@ -464,6 +478,7 @@ impl Known {
             identities: &self.identities,
             catalog: &self.catalog,
             exited_retention_ms: millis(self.catalog.definitions().settings.exited_retention_ms),
+            rendering: self.rendering,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! first, and gives at most one export a dataflow. It sees one profile, the shared read-only
 //! [`FoldContext`], and `now`; nothing else, so that replay repeats it exactly.
 
-use super::context::FoldContext;
+use super::context::{FoldContext, Rendering};
 use super::plan::{AudienceRank, PlannedAudience, Qualification, ViewPlan};
 use crate::clock::Timestamp;
 use crate::detect::{Causes, Happened};
@@ -159,11 +159,14 @@ impl Step {
             let causes =
                 dataflow.interest.causes(&happened, &profile.memberships, context.shared.paths);
             if !causes.is_empty() {
-                let payload = dataflow.payload.render(
-                    subject_of(profile),
-                    context.shared.identities,
-                    context.shared.paths,
-                );
+                let payload = match context.shared.rendering {
+                    Rendering::Omitted => String::new(),
+                    Rendering::Full => dataflow.payload.render(
+                        subject_of(profile),
+                        context.shared.identities,
+                        context.shared.paths,
+                    ),
+                };
                 emit(StepExport { dataflow: dataflow.index, causes, payload });
             }
         }
