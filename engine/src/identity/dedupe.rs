@@ -6,89 +6,103 @@
 mod saved;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-use smallvec::SmallVec;
+use hashbrown::HashTable;
 
 pub use saved::AppliedEvent;
 
 use super::ProfileId;
-use super::graph::Graph;
+use super::short_text::ShortText;
 use crate::clock::Timestamp;
-
-type Applied = SmallVec<[(ProfileId, Timestamp); 1]>;
 
 /// The events applied within the window before now.
 #[derive(Clone, Debug, Default)]
 pub struct Dedupe {
-    applied: HashMap<Arc<str>, Applied, FixedState>,
-    by_age: VecDeque<(Timestamp, Arc<str>)>,
+    /// Oldest first.
+    applied: VecDeque<Applied>,
+    /// How many have been forgotten: the serial number of the oldest that is left.
+    forgotten: u64,
+    /// Serial numbers, by `_id`; several where an event was applied to several profiles.
+    by_id: HashTable<u64>,
+    hasher: FixedState,
+}
+
+/// An event that was applied.
+#[derive(Clone, Debug)]
+struct Applied {
+    at: Timestamp,
+    profile: ProfileId,
+    hash: u64,
+    id: ShortText,
 }
 
 impl Dedupe {
-    /// Whether the event `id` was applied to one of `profiles` at most `window_ms` before `now`.
-    /// `graph` tells where profiles that have been absorbed since are now.
+    /// Whether the event `id` was applied at most `window_ms` before `now` to a profile that `is_meant`.
     pub fn contains(
         &self,
         id: &str,
-        profiles: &[ProfileId],
-        graph: &Graph,
-        now: Timestamp,
-        window_ms: i64,
+        (now, window_ms): (Timestamp, i64),
+        is_meant: impl Fn(ProfileId) -> bool,
     ) -> bool {
-        let Some(applied) = self.applied.get(id) else { return false };
-        applied.iter().any(|(profile, at)| {
-            now <= at.plus_millis(window_ms) && profiles.contains(&graph.current(*profile))
+        let same_hash = self.by_id.iter_hash(self.hasher.hash_one(id));
+        same_hash.map(|serial| self.get(*serial)).any(|applied| {
+            applied.id.as_bytes() == id.as_bytes()
+                && now <= applied.at.plus_millis(window_ms)
+                && is_meant(applied.profile)
         })
     }
 
     /// Remembers that the event `id` was applied to `profile` at `now`.
     pub fn insert(&mut self, id: &str, profile: ProfileId, now: Timestamp) {
-        let id: Arc<str> = match self.applied.get_key_value(id) {
-            Some((known, _)) => Arc::clone(known),
-            None => id.into(),
-        };
-        self.applied.entry(Arc::clone(&id)).or_default().push((profile, now));
-        self.by_age.push_back((now, id));
+        let hash = self.hasher.hash_one(id);
+        let serial = self.forgotten + self.applied.len() as u64;
+        self.applied.push_back(Applied { at: now, profile, hash, id: id.into() });
+        let (applied, forgotten) = (&self.applied, self.forgotten);
+        self.by_id.insert_unique(hash, serial, |serial| applied[place(*serial, forgotten)].hash);
     }
 
     /// Forgets what lies more than `window_ms` before `now`.
     pub fn expire(&mut self, now: Timestamp, window_ms: i64) {
-        while let Some((at, _)) = self.by_age.front() {
-            if now <= at.plus_millis(window_ms) {
+        while let Some(oldest) = self.applied.front() {
+            if now <= oldest.at.plus_millis(window_ms) {
                 break;
             }
-            let (at, id) = self.by_age.pop_front().expect("there is a front");
-            if let Some(applied) = self.applied.get_mut(&id) {
-                applied.retain(|(_, then)| *then > at);
-                if applied.is_empty() {
-                    self.applied.remove(&id);
-                }
-            }
+            let is_oldest = |serial: &u64| *serial == self.forgotten;
+            let found = self.by_id.find_entry(oldest.hash, is_oldest);
+            found.expect("what is remembered is found by its id").remove();
+            self.applied.pop_front();
+            self.forgotten += 1;
         }
     }
 
     /// How many applications are remembered.
     pub fn len(&self) -> usize {
-        self.by_age.len()
+        self.applied.len()
     }
 
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.by_age.is_empty()
+        self.applied.is_empty()
     }
+
+    fn get(&self, serial: u64) -> &Applied {
+        &self.applied[place(serial, self.forgotten)]
+    }
+}
+
+/// Where the application of this serial number lies.
+fn place(serial: u64, forgotten: u64) -> usize {
+    usize::try_from(serial - forgotten).expect("what is remembered is in memory")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definitions::IdentityGraph;
 
     #[test]
     fn an_event_counts_once_a_profile_within_the_window() {
-        let graph = Graph::new(IdentityGraph::Pdg);
         let at = Timestamp::from_millis;
         let (p, q) = (ProfileId::from_offset(1), ProfileId::from_offset(2));
         let mut dedupe = Dedupe::default();
@@ -102,13 +116,14 @@ mod tests {
             ("no profile", &[], 1_000, false),
         ];
         for (name, profiles, now, expected) in cases {
-            assert_eq!(dedupe.contains("e", profiles, &graph, at(now), 100), expected, "{name}");
+            let is_meant = |profile| profiles.contains(&profile);
+            assert_eq!(dedupe.contains("e", (at(now), 100), is_meant), expected, "{name}");
         }
         dedupe.insert("e", p, at(1_200));
         dedupe.expire(at(1_150), 100);
         assert_eq!(dedupe.len(), 1);
-        assert!(dedupe.contains("e", &[p], &graph, at(1_300), 100));
+        assert!(dedupe.contains("e", (at(1_300), 100), |profile| profile == p));
         dedupe.expire(at(1_301), 100);
-        assert!(dedupe.is_empty() && dedupe.applied.is_empty());
+        assert!(dedupe.is_empty() && dedupe.by_id.is_empty());
     }
 }

@@ -68,20 +68,36 @@ pub struct Member {
     ever_primary: bool,
 }
 
+/// What is known of an identity. Every record looks here, and mostly nowhere else.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// [`NOBODY`] where no profile has it; then the rest means nothing.
+    owner: ProfileId,
+    last_seen: u64,
+    ever_primary: bool,
+}
+
 /// The profiles of one merge policy by identity.
 #[derive(Clone, Debug)]
 pub struct Graph {
     kind: IdentityGraph,
     identities_max: usize,
-    /// By identity; [`NOBODY`] where no profile has it.
-    owners: Vec<ProfileId>,
-    members: HashMap<ProfileId, SmallVec<[Member; 2]>, FixedState>,
+    /// By identity.
+    known: Vec<Known>,
+    /// The identities of each profile, ascending.
+    members: HashMap<ProfileId, Members, FixedState>,
     forwarded: HashMap<ProfileId, ProfileId, FixedState>,
     /// The reverse of `forwarded`, one step at a time.
     absorbed: HashMap<ProfileId, SmallVec<[ProfileId; 1]>, FixedState>,
 }
 
+type Members = SmallVec<[IdentityId; 4]>;
+
 const NOBODY: ProfileId = ProfileId::from_offset(u64::MAX);
+
+impl Known {
+    const UNOWNED: Self = Self { owner: NOBODY, last_seen: 0, ever_primary: false };
+}
 
 impl Graph {
     /// No profiles yet.
@@ -89,7 +105,7 @@ impl Graph {
         Self {
             kind,
             identities_max: IDENTITIES_MAX,
-            owners: Vec::new(),
+            known: Vec::new(),
             members: HashMap::default(),
             forwarded: HashMap::default(),
             absorbed: HashMap::default(),
@@ -98,7 +114,8 @@ impl Graph {
 
     /// The profile that has `identity`.
     pub fn owner(&self, identity: IdentityId) -> Option<ProfileId> {
-        self.owners.get(identity.as_usize()).copied().filter(|owner| *owner != NOBODY)
+        let known = self.known.get(identity.as_usize())?;
+        Some(known.owner).filter(|owner| *owner != NOBODY)
     }
 
     /// Where `profile` is now: itself, or the one that absorbed it.
@@ -143,9 +160,14 @@ impl Graph {
             self.absorb(*absorbed, profile);
         }
         for identity in self.relevant(named) {
-            self.see(profile, *identity, offset, &mut resolution);
+            if self.see(profile, *identity, offset) {
+                self.add(profile, identity.identity);
+                resolution.joined.push(identity.identity);
+            }
         }
-        self.drop_surplus(profile, &mut resolution);
+        if !resolution.joined.is_empty() || !resolution.absorbed.is_empty() {
+            self.drop_surplus(profile, &mut resolution);
+        }
         resolution
     }
 
@@ -153,9 +175,9 @@ impl Graph {
     /// so that the steps before the erasure find their way, and from it nothing leads further.
     pub fn remove(&mut self, profile: ProfileId) -> Option<Removed> {
         let members = self.members.remove(&profile)?;
-        let identities: SmallVec<[IdentityId; 2]> = members.iter().map(|m| m.identity).collect();
+        let identities: SmallVec<[IdentityId; 2]> = members.into_iter().collect();
         for identity in &identities {
-            self.owners[identity.as_usize()] = NOBODY;
+            self.known[identity.as_usize()] = Known::UNOWNED;
         }
         let mut absorbed = Vec::new();
         let mut ended = self.absorbed.remove(&profile).unwrap_or_default();
@@ -174,50 +196,48 @@ impl Graph {
 
     fn absorb(&mut self, absorbed: ProfileId, survivor: ProfileId) {
         let moved = self.members.remove(&absorbed).unwrap_or_default();
-        for member in &moved {
-            self.owners[member.identity.as_usize()] = survivor;
+        for identity in &moved {
+            self.known[identity.as_usize()].owner = survivor;
         }
         let members = self.members.entry(survivor).or_default();
         members.extend(moved);
-        members.sort_unstable_by_key(|member| member.identity);
+        members.sort_unstable();
         self.forwarded.insert(absorbed, survivor);
         self.absorbed.entry(survivor).or_default().push(absorbed);
     }
 
-    fn see(&mut self, profile: ProfileId, named: Named, offset: u64, into: &mut Resolution) {
-        if self.owners.len() <= named.identity.as_usize() {
-            self.owners.resize(named.identity.as_usize() + 1, NOBODY);
+    /// Notes that a record of `profile` names an identity. Whether nobody had it.
+    fn see(&mut self, profile: ProfileId, named: Named, offset: u64) -> bool {
+        let place = named.identity.as_usize();
+        if self.known.len() <= place {
+            self.known.resize(place + 1, Known::UNOWNED);
         }
+        let known = &mut self.known[place];
+        let is_new = known.owner == NOBODY;
+        let ever_primary = named.primary || known.ever_primary && !is_new;
+        *known = Known { owner: profile, last_seen: offset, ever_primary };
+        is_new
+    }
+
+    fn add(&mut self, profile: ProfileId, identity: IdentityId) {
         let members = self.members.entry(profile).or_default();
-        match members.binary_search_by_key(&named.identity, |member| member.identity) {
-            Ok(at) => {
-                members[at].last_seen = offset;
-                members[at].ever_primary |= named.primary;
-            }
-            Err(at) => {
-                let member = Member {
-                    identity: named.identity,
-                    last_seen: offset,
-                    ever_primary: named.primary,
-                };
-                members.insert(at, member);
-                self.owners[named.identity.as_usize()] = profile;
-                into.joined.push(named.identity);
-            }
-        }
+        let at = members.partition_point(|member| *member < identity);
+        members.insert(at, identity);
     }
 
     /// Drops the identity seen longest ago among those never primary, or among all where each was.
     fn drop_surplus(&mut self, profile: ProfileId, into: &mut Resolution) {
         let Some(members) = self.members.get_mut(&profile) else { return };
         while members.len() > self.identities_max {
-            let (at, _) = members
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, m)| (m.ever_primary, m.last_seen, m.identity))
-                .expect("more than none");
-            let dropped = members.remove(at).identity;
-            self.owners[dropped.as_usize()] = NOBODY;
+            let known = &self.known;
+            let age = |identity: IdentityId| {
+                let known = known[identity.as_usize()];
+                (known.ever_primary, known.last_seen, identity)
+            };
+            let oldest = members.iter().enumerate().min_by_key(|(_, identity)| age(**identity));
+            let (at, _) = oldest.expect("more than none");
+            let dropped = members.remove(at);
+            self.known[dropped.as_usize()] = Known::UNOWNED;
             match into.joined.iter().position(|joined| *joined == dropped) {
                 // It came and went in one record: the profile's set has not changed by it.
                 Some(at) => drop(into.joined.remove(at)),

@@ -6,6 +6,7 @@
 
 pub mod dedupe;
 pub mod graph;
+mod short_text;
 pub mod table;
 
 use std::fmt;

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use saved::NameBlock;
 
+use super::short_text::ShortText;
+
 /// A (namespace, id) pair; lower numbers were seen earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IdentityId(u32);
@@ -31,7 +33,7 @@ impl IdentityId {
 #[derive(Clone, Debug)]
 struct Identity {
     namespace: u32,
-    id: Box<str>,
+    id: ShortText,
 }
 
 /// The identities of all merge policies together.
@@ -47,7 +49,7 @@ impl IdentityTable {
     /// The number of an identity, given out now if it is new. `namespace` is in lower case.
     pub fn intern(&mut self, namespace: &str, id: &str) -> IdentityId {
         let namespace = self.intern_namespace(namespace);
-        let hash = self.hasher.hash_one((namespace, id));
+        let hash = hash_of(&self.hasher, namespace, id.as_bytes());
         if let Some(found) = self.lookup(hash, namespace, id) {
             return found;
         }
@@ -57,7 +59,7 @@ impl IdentityTable {
         let (identities, hasher) = (&self.identities, &self.hasher);
         self.by_name.insert_unique(hash, new, |known| {
             let identity = &identities[known.as_usize()];
-            hasher.hash_one((identity.namespace, &*identity.id))
+            hash_of(hasher, identity.namespace, identity.id.as_bytes())
         });
         new
     }
@@ -65,20 +67,20 @@ impl IdentityTable {
     /// The number of an identity, if a record has named it. `namespace` is in lower case.
     pub fn find(&self, namespace: &str, id: &str) -> Option<IdentityId> {
         let namespace = self.find_namespace(namespace)?;
-        self.lookup(self.hasher.hash_one((namespace, id)), namespace, id)
+        self.lookup(hash_of(&self.hasher, namespace, id.as_bytes()), namespace, id)
     }
 
     /// The namespace, in lower case, and the id.
     pub fn name(&self, identity: IdentityId) -> (&str, &str) {
         let found = &self.identities[identity.as_usize()];
-        (&self.namespaces[found.namespace as usize], &found.id)
+        (&self.namespaces[found.namespace as usize], found.id.as_str())
     }
 
     /// Makes an identity unknown. Its name is still told until [`IdentityTable::blank`], because a
     /// batch is routed as a whole before the exports of its earlier records are rendered.
     pub fn retire(&mut self, identity: IdentityId) {
         let found = &self.identities[identity.as_usize()];
-        let hash = self.hasher.hash_one((found.namespace, &*found.id));
+        let hash = hash_of(&self.hasher, found.namespace, found.id.as_bytes());
         if let Ok(entry) = self.by_name.find_entry(hash, |known| *known == identity) {
             entry.remove();
         }
@@ -86,7 +88,7 @@ impl IdentityTable {
 
     /// Drops the name of an identity that was retired.
     pub fn blank(&mut self, retired: IdentityId) {
-        self.identities[retired.as_usize()].id = Box::default();
+        self.identities[retired.as_usize()].id = ShortText::default();
     }
 
     /// How many identities were named, those forgotten since included.
@@ -103,7 +105,7 @@ impl IdentityTable {
         self.by_name
             .find(hash, |known| {
                 let identity = &self.identities[known.as_usize()];
-                identity.namespace == namespace && *identity.id == *id
+                identity.namespace == namespace && identity.id.as_bytes() == id.as_bytes()
             })
             .copied()
     }
@@ -120,6 +122,10 @@ impl IdentityTable {
             u32::try_from(self.namespaces.len() - 1).expect("fewer than 2^32 namespaces")
         })
     }
+}
+
+fn hash_of(hasher: &FixedState, namespace: u32, id: &[u8]) -> u64 {
+    hasher.hash_one((namespace, id))
 }
 
 #[cfg(test)]

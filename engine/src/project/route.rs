@@ -250,7 +250,9 @@ impl Router<'_> {
         let Some(id) = record.event_id() else { return false };
         let RoutedView { graph, dedupe, .. } = &self.views[self.default];
         dedupe.as_ref().is_some_and(|dedupe| {
-            dedupe.contains(&id, &graph.profiles_of(named), graph, now, window_ms)
+            dedupe.contains(&id, (now, window_ms), |profile| {
+                graph.profiles_of(named).contains(&graph.current(profile))
+            })
         })
     }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{Graph, Member, NOBODY, ProfileId};
+use super::{Graph, IdentityId, Known, Member, NOBODY, ProfileId};
 use crate::definitions::IdentityGraph;
 
 /// Who absorbed whom.
@@ -18,8 +18,17 @@ pub struct Links {
 
 impl Graph {
     /// The identities of a profile, ascending; none if there is no such profile.
-    pub fn members(&self, profile: ProfileId) -> &[Member] {
-        self.members.get(&profile).map_or(&[], SmallVec::as_slice)
+    pub fn members(&self, profile: ProfileId) -> SmallVec<[Member; 2]> {
+        let member = |identity: &IdentityId| {
+            let Known { last_seen, ever_primary, .. } = self.known[identity.as_usize()];
+            Member { identity: *identity, last_seen, ever_primary }
+        };
+        self.members.get(&profile).into_iter().flatten().map(member).collect()
+    }
+
+    /// Whether there is a profile of this number.
+    pub fn has(&self, profile: ProfileId) -> bool {
+        self.members.contains_key(&profile)
     }
 
     /// Who absorbed whom.
@@ -44,17 +53,18 @@ impl Graph {
         links: Links,
     ) -> Option<Self> {
         let mut graph = Self::new(kind);
-        graph.owners = vec![NOBODY; identities];
+        graph.known = vec![Known::UNOWNED; identities];
         graph.members.reserve(profiles.len());
         for (profile, members) in profiles {
-            for member in &members {
-                let owner = graph.owners.get_mut(member.identity.as_usize())?;
-                if *owner != NOBODY {
+            for Member { identity, last_seen, ever_primary } in &members {
+                let known = graph.known.get_mut(identity.as_usize())?;
+                if known.owner != NOBODY {
                     return None;
                 }
-                *owner = profile;
+                let (last_seen, ever_primary) = (*last_seen, *ever_primary);
+                *known = Known { owner: profile, last_seen, ever_primary };
             }
-            graph.members.insert(profile, members);
+            graph.members.insert(profile, members.iter().map(Member::identity).collect());
         }
         graph.forwarded.extend(links.forwarded);
         let absorbed = links.absorbed.into_iter();
@@ -65,7 +75,7 @@ impl Graph {
 
 impl Member {
     /// Which identity.
-    pub fn identity(&self) -> super::IdentityId {
+    pub fn identity(&self) -> IdentityId {
         self.identity
     }
 }

@@ -2,11 +2,9 @@
 //!
 //! A forgotten identity keeps its number and has no name, so that those after it keep theirs.
 
-use std::hash::BuildHasher;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Identity, IdentityId, IdentityTable};
+use super::{Identity, IdentityId, IdentityTable, hash_of};
 
 /// What no namespace is called, since names are in lower case.
 const FORGOTTEN: &str = "FORGOTTEN";
@@ -33,7 +31,7 @@ impl IdentityTable {
     /// The names of `count` identities at most from number `first` on.
     pub fn names(&self, first: usize, count: usize) -> NameBlock {
         let named = self.identities.iter().skip(first).take(count);
-        NameBlock(named.map(|identity| (identity.namespace, identity.id.clone())).collect())
+        NameBlock(named.map(|identity| (identity.namespace, identity.id.as_str().into())).collect())
     }
 
     /// The table that was saved as these namespaces and blocks; `None` if they contradict each other.
@@ -45,14 +43,14 @@ impl IdentityTable {
             if namespace as usize >= table.namespaces.len() {
                 return None;
             }
-            table.identities.push(Identity { namespace, id });
+            table.identities.push(Identity { namespace, id: (&*id).into() });
         }
         let (identities, hasher) = (&table.identities, &table.hasher);
-        let hash = |identity: &Identity| hasher.hash_one((identity.namespace, &*identity.id));
+        let hash = |identity: &Identity| hash_of(hasher, identity.namespace, identity.id.as_bytes());
         let rehash = |known: &IdentityId| hash(&identities[known.as_usize()]);
         table.by_name.reserve(count, rehash);
         for (number, identity) in (0..).zip(identities) {
-            if !identity.id.is_empty() {
+            if !identity.id.as_bytes().is_empty() {
                 table.by_name.insert_unique(hash(identity), IdentityId(number), rehash);
             }
         }
