@@ -47,30 +47,35 @@ impl History {
         self.position(query).ok().map(|at| &self.0[at].1)
     }
 
-    /// Shows an event to one query. Whether the event matched.
-    pub fn observe(&mut self, id: QueryId, queries: &QuerySet, event: &Event<'_>) -> bool {
+    /// Shows an event to one query at `now`, and drops what can never count again there. Whether the
+    /// event matched.
+    pub fn observe(
+        &mut self,
+        id: QueryId,
+        queries: &QuerySet,
+        (event, now): (&Event<'_>, Timestamp),
+    ) -> bool {
         let query = queries.get(id);
-        match self.position(id) {
-            Ok(at) => self.0[at].1.observe(query, event),
+        let (at, is_match) = match self.position(id) {
+            Ok(at) => (at, self.0[at].1.observe(query, event)),
             Err(at) => {
                 let mut state = QueryState::new(query);
                 let is_match = state.observe(query, event);
                 if is_match {
                     self.0.insert(at, (id, state));
                 }
-                is_match
+                (at, is_match)
             }
+        };
+        if is_match {
+            self.0[at].1.trim(query, now);
         }
+        is_match
     }
 
     /// The queries of which something is remembered.
     pub fn queries(&self) -> impl Iterator<Item = QueryId> {
         self.0.iter().map(|(id, _)| *id)
-    }
-
-    /// The state of a query, to trim it.
-    pub fn get_mut(&mut self, query: QueryId) -> Option<&mut QueryState> {
-        self.position(query).ok().map(|at| &mut self.0[at].1)
     }
 
     /// Drops what can never count again once the clock has reached `now`.

@@ -74,13 +74,16 @@ pub struct BatchContext<'a> {
 #[derive(Debug, Default)]
 pub struct Shard {
     profiles: HashMap<ProfileId, Profile, FixedState>,
-    /// One timer a profile, at or before its next change; entries that are not the profile's `armed`
-    /// instant any more are left-overs.
-    timers: BinaryHeap<Reverse<(Timestamp, ProfileId)>>,
+    timers: Timers,
     counts: MembershipCounts,
     step: Step,
     candidates: Vec<QueryId>,
 }
+
+/// One timer a profile, at or before its next change; entries that are not the profile's `armed`
+/// instant any more are left-overs.
+#[derive(Debug, Default)]
+struct Timers(BinaryHeap<Reverse<(Timestamp, ProfileId)>>);
 
 impl Shard {
     /// Applies this shard's steps of a batch, and fires the boundaries that the batch passes.
@@ -130,7 +133,7 @@ impl Shard {
             let place = ExportPlace { record: 0, boundary: Timestamp::MAX, profile: id };
             let emit = |export| exports.push(PlacedExport { place, export });
             self.step.exports(profile, fold, emit);
-            self.arm(id);
+            self.timers.arm(id, profile);
         }
         exports
     }
@@ -158,7 +161,7 @@ impl Shard {
             let place = ExportPlace { record: 0, boundary: Timestamp::MAX, profile: id };
             let emit = |export| exports.push(PlacedExport { place, export });
             self.step.exports(profile, fold, emit);
-            self.arm(id);
+            self.timers.arm(id, profile);
         }
         exports
     }
@@ -213,10 +216,10 @@ impl Shard {
     }
 
     /// Puts a profile in.
-    pub fn put(&mut self, id: ProfileId, profile: Profile) {
+    pub fn put(&mut self, id: ProfileId, mut profile: Profile) {
         profile.memberships.iter().for_each(|membership| self.counts.add(membership));
+        self.timers.arm(id, &mut profile);
         self.profiles.insert(id, profile);
-        self.arm(id);
     }
 
     /// Puts many profiles in.
@@ -249,6 +252,11 @@ impl Shard {
         self.settle()
     }
 
+    /// Whether a boundary may have passed at `now`; certain only where the answer is no.
+    pub fn may_be_due(&self, now: Timestamp) -> bool {
+        self.timers.0.peek().is_some_and(|Reverse((at, _))| *at <= now)
+    }
+
     /// Renders one profile for one dataflow of the plan, as it is now.
     pub fn render(&self, id: ProfileId, dataflow: usize, fold: &FoldContext<'_>) -> Option<String> {
         let planned = fold.plan.dataflows.iter().find(|planned| planned.index == dataflow)?;
@@ -270,8 +278,9 @@ impl Shard {
 
     /// The earliest profile whose next change is due at `now`.
     fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, ProfileId)> {
-        while self.settle() <= now {
-            let Some(Reverse((at, id))) = self.timers.pop() else { break };
+        // The timers themselves say most of the time that nothing is due, without a look at profiles.
+        while self.may_be_due(now) && self.settle() <= now {
+            let Some(Reverse((at, id))) = self.timers.0.pop() else { break };
             if let Some(profile) = self.profiles.get_mut(&id) {
                 profile.armed = None;
                 return Some((at, id));
@@ -283,17 +292,17 @@ impl Shard {
     /// Drops left-overs and moves early timers, until the first timer is a profile's next change:
     /// that instant.
     fn settle(&mut self) -> Timestamp {
-        while let Some(Reverse((at, id))) = self.timers.peek().copied() {
+        while let Some(Reverse((at, id))) = self.timers.0.peek().copied() {
             let profile = self.profiles.get_mut(&id).filter(|profile| profile.armed == Some(at));
             if let Some(profile) = profile {
                 if profile.memberships.next_change() == at {
                     return at;
                 }
                 profile.armed = None;
-                self.timers.pop();
-                self.arm(id);
+                self.timers.0.pop();
+                self.timers.arm(id, profile);
             } else {
-                self.timers.pop();
+                self.timers.0.pop();
             }
         }
         Timestamp::MAX
@@ -314,7 +323,7 @@ impl Shard {
         profile.history.trim(fold.shared.queries, boundary);
         let place = ExportPlace { record, boundary, profile: id };
         self.step.exports(profile, fold, |export| exports.push(PlacedExport { place, export }));
-        self.arm(id);
+        self.timers.arm(id, profile);
     }
 
     fn apply(
@@ -363,7 +372,7 @@ impl Shard {
             profile: routed.profile,
         };
         self.step.exports(profile, fold, |export| exports.push(PlacedExport { place, export }));
-        self.arm(routed.profile);
+        self.timers.arm(routed.profile, profile);
     }
 
     /// Unites the profiles that the record links; all audiences are looked at in the same step.
@@ -382,15 +391,16 @@ impl Shard {
         let all = AudienceRank::try_from(fold.plan.audiences.len()).expect("fewer than 2^32");
         self.step.agenda.extend(0..all);
     }
+}
 
+impl Timers {
     /// Sets the timer for the profile's next change by the clock. A timer that is early already is
     /// left: it is moved when it comes up, so that each profile has one however often it changes.
-    fn arm(&mut self, id: ProfileId) {
-        let Some(profile) = self.profiles.get_mut(&id) else { return };
+    fn arm(&mut self, id: ProfileId, profile: &mut Profile) {
         let next = profile.memberships.next_change();
         if next != Timestamp::MAX && profile.armed.is_none_or(|armed| next < armed) {
             profile.armed = Some(next);
-            self.timers.push(Reverse((next, id)));
+            self.0.push(Reverse((next, id)));
         }
     }
 }
@@ -434,13 +444,13 @@ fn observe(
 ) {
     let body = record.event_body().expect("an event has a body");
     let timestamp = record.timestamp().expect("an event has a time").min(at.now);
-    let event = Event { timestamp, offset: at.offset, body };
+    let event_type = record.event_type();
+    let event = Event { timestamp, offset: at.offset, body, event_type };
     candidates.clear();
-    fold.shared.queries.candidates(record.event_type().as_deref(), body, candidates);
+    let name = event_type.and_then(|value| value.as_str());
+    fold.shared.queries.candidates(name.as_deref(), body, candidates);
     for id in &*candidates {
-        if profile.history.observe(*id, fold.shared.queries, &event) {
-            let state = profile.history.get_mut(*id).expect("it has just matched");
-            state.trim(fold.shared.queries.get(*id), at.now);
+        if profile.history.observe(*id, fold.shared.queries, (&event, at.now)) {
             fold.plan.affected_by_query(*id, &mut step.agenda);
         }
     }

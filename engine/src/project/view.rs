@@ -84,7 +84,7 @@ impl View {
             .par_iter_mut()
             .zip(by_shard)
             .filter_map(|(shard, steps)| {
-                let is_idle = steps.is_empty() && shard.next_boundary() > end;
+                let is_idle = steps.is_empty() && !shard.may_be_due(end);
                 (!is_idle).then(|| shard.fold(&steps, context))
             })
             .flatten_iter()
