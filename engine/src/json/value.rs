@@ -62,8 +62,12 @@ impl<'a> Value<'a> {
 
     /// The string, decoded; borrowed where it has no escapes. `None` if it is no string.
     pub fn as_str(&self) -> Option<Cow<'a, str>> {
+        if self.kind() != Kind::Text {
+            return None;
+        }
         let raw = self.raw();
-        (self.kind() == Kind::Text).then(|| decoded(&raw[1..raw.len() - 1]))
+        let inner = &raw[1..raw.len() - 1];
+        Some(if self.node().is_escaped { decoded(inner) } else { Cow::Borrowed(inner) })
     }
 
     /// The nearest 64-bit float (infinite past its range). `None` if it is no number.
@@ -123,15 +127,18 @@ impl<'a> Value<'a> {
     }
 
     fn has_key(&self, key: &str) -> bool {
-        if self.node().key_is_escaped { self.key() == key } else { self.raw_key() == key }
+        let Node { key_start, key_end, key_is_escaped, .. } = *self.node();
+        if key_is_escaped {
+            return self.key() == key;
+        }
+        let length = (key_end - key_start) as usize;
+        length == key.len()
+            && self.text.as_bytes()[key_start as usize..key_end as usize] == *key.as_bytes()
     }
 }
 
-/// What stands between the quotes of a JSON string that was checked when it was read.
+/// What stands between the quotes of a JSON string with escapes, checked when it was read.
 fn decoded(inner: &str) -> Cow<'_, str> {
-    if !inner.contains('\\') {
-        return Cow::Borrowed(inner);
-    }
     let text = serde_json::from_str(&format!("\"{inner}\"")).expect("checked when it was read");
     Cow::Owned(text)
 }
@@ -179,13 +186,15 @@ fn same_value(a: Value<'_>, b: Value<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Documents;
     use super::*;
 
     #[test]
     fn values_are_read_where_they_stand() {
         let text = r#"xx{"a":{"b\n":1.10},"list":[1,"t\"\u00e9",null,{"k":true}],"a2":-0.5e3}"#;
-        let document = Document::parse_at(text, 2, text.len()).expect("JSON");
-        let root = document.root(text);
+        let mut documents = Documents::default();
+        let root = documents.read(text, 2, text.len()).expect("JSON");
+        let root = documents.at(text, root);
         let a = root.get("a").expect("a");
         assert_eq!(a.get("b\n").map(|v| v.raw()), Some("1.10"));
         let list = root.get("list").expect("list");
@@ -201,7 +210,7 @@ mod tests {
             root.entries().map(|(key, _)| key.into_owned()).collect::<Vec<_>>(),
             ["a", "list", "a2"]
         );
-        assert_eq!(document.at(text, list.index()).raw(), list.raw());
+        assert_eq!(documents.at(text, list.index()).raw(), list.raw());
         assert!(root.get("list2").is_none() && list.get("k").is_none());
     }
 

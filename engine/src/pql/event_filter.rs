@@ -103,7 +103,10 @@ fn find<'a>(event: &Event<'a>, keys: &Keys) -> Found<'a> {
     if keys.first().is_some_and(|key| &**key == "timestamp") {
         return Found::Other;
     }
-    let mut value = event.body;
+    let (mut value, keys) = match (&keys[..], event.event_type) {
+        ([key, rest @ ..], Some(event_type)) if &**key == "eventType" => (event_type, rest),
+        _ => (event.body, &keys[..]),
+    };
     for key in keys {
         match value.kind() {
             Kind::Object => match value.get(key) {
@@ -188,7 +191,9 @@ mod tests {
             for body in bodies {
                 let document = Document::parse(body).expect(body);
                 let timestamp = at("2026-01-01T00:00:00Z");
-                let event = Event { timestamp, offset: 0, body: document.root(body) };
+                let body_value = document.root(body);
+                let event_type = body_value.get("eventType");
+                let event = Event { timestamp, offset: 0, body: body_value, event_type };
                 let expected = Machine::holds_for_event(&query.filter, &event, &book.zone);
                 let found = holds_for_event(&query.filter, &event, &book.zone);
                 assert_eq!(found, expected, "{text} of {body}");

@@ -16,6 +16,8 @@ pub struct Event<'a> {
     pub offset: u64,
     /// The event object; bare paths of a filter resolve in it.
     pub body: json::Value<'a>,
+    /// Its member `eventType`, which most filters ask for.
+    pub event_type: Option<json::Value<'a>>,
 }
 
 /// What stands at an attribute path.

@@ -90,7 +90,7 @@ impl Subject {
         let body = document.root(body);
         let text = |key: &str| body.get(key).and_then(|value| value.as_str());
         let timestamp = at(&text("timestamp").expect("an event has a timestamp"));
-        let event = Event { timestamp, offset, body };
+        let event = Event { timestamp, offset, body, event_type: body.get("eventType") };
         let mut candidates = Vec::new();
         book.queries.candidates(text("eventType").as_deref(), body, &mut candidates);
         for id in candidates {

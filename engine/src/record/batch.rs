@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::identity_map::Namespaces;
 use super::reject::{Reject, RejectedInput};
 use crate::clock::Timestamp;
-use crate::json::{Document, Value};
+use crate::json::{Documents, Value};
 
 /// The dataset of a record that names none (`SPEC.md` §2).
 const DATASET_DEFAULT: &str = "default";
@@ -24,6 +24,8 @@ pub struct RecordBatch {
     /// the input differ by a constant.
     pub(super) text: String,
     pub(super) records: Vec<Record>,
+    /// What the lines were parsed to, by slice: each task had a list of its own.
+    pub(super) documents: Vec<Documents>,
     pub(super) namespaces: Namespaces,
     /// Where `text` starts in its input, in uncompressed bytes.
     pub(super) first_byte: u64,
@@ -38,7 +40,10 @@ pub struct Record {
     pub(super) line: Range<u32>,
     /// How many lines of the batch's text come before it.
     pub(super) line_index: u32,
-    pub(super) document: Document,
+    /// Place of its nodes in [`RecordBatch::documents`].
+    pub(super) slice: u32,
+    /// The node of the whole line.
+    pub(super) root: u32,
     pub(super) kind: RecordKind,
     pub(super) identities: SmallVec<[RecordIdentity; 2]>,
     pub(super) timestamp: Option<Timestamp>,
@@ -205,7 +210,8 @@ impl Record {
         Self {
             line: 0..0,
             line_index: 0,
-            document: Document::default(),
+            slice: 0,
+            root: 0,
             kind: RecordKind::Stub,
             identities: SmallVec::new(),
             timestamp,
@@ -229,7 +235,7 @@ impl<'a> RecordRef<'a> {
 
     /// The value at a node that [`RecordRef::kind`] gave.
     pub fn value(self, node: u32) -> Value<'a> {
-        self.record.document.at(&self.batch.text, node)
+        self.batch.documents[self.record.slice as usize].at(&self.batch.text, node)
     }
 
     /// The object whose members, except `identityMap`, are attributes. `None` if it is no profile
@@ -257,10 +263,10 @@ impl<'a> RecordRef<'a> {
         }
     }
 
-    /// The event's `eventType`. `None` if it has none, or is no event.
-    pub fn event_type(self) -> Option<Cow<'a, str>> {
+    /// The event's `eventType`, a string. `None` if it has none, or is no event.
+    pub fn event_type(self) -> Option<Value<'a>> {
         match self.record.kind {
-            RecordKind::Event { event_type, .. } => event_type.map(|node| self.text_at(node)),
+            RecordKind::Event { event_type, .. } => event_type.map(|node| self.value(node)),
             _ => None,
         }
     }
@@ -302,7 +308,7 @@ impl<'a> RecordRef<'a> {
 
     /// The whole line as a value.
     pub fn root(self) -> Value<'a> {
-        self.record.document.root(&self.batch.text)
+        self.value(self.record.root)
     }
 
     fn identity(self, identity: RecordIdentity) -> IdentityRef<'a> {

@@ -14,7 +14,7 @@ use super::form;
 use super::identity_map::{self, Namespaces};
 use super::reject::{Reject, RejectedInput};
 use crate::input::{BlockLine, LineBlock};
-use crate::json::{self, Document};
+use crate::json::{self, Documents};
 
 /// Lines a task parses. Some 100 microseconds of work, against a few for handing it over.
 const SLICE_LINES: usize = 256;
@@ -60,6 +60,7 @@ pub fn parse_lines(block: LineBlock, rules: &ParseRules) -> ParsedBlock {
     let mut batch = RecordBatch {
         text,
         records: Vec::with_capacity(lines.len()),
+        documents: Vec::with_capacity(slices.len()),
         namespaces: Namespaces::default(),
         first_byte,
         first_line,
@@ -89,6 +90,7 @@ impl RecordBatch {
         let mut batch = Self {
             text,
             records: Vec::with_capacity(lines.len()),
+            documents: Vec::with_capacity(slices.len()),
             namespaces: Namespaces::default(),
             first_byte: 0,
             first_line: 1,
@@ -107,9 +109,14 @@ impl RecordBatch {
     fn take(&mut self, mut slice: Slice) {
         let indices: Vec<u32> =
             slice.namespaces.names().iter().map(|name| self.namespaces.intern(name)).collect();
-        for identity in slice.records.iter_mut().flat_map(|record| &mut record.identities) {
-            identity.namespace = indices[identity.namespace as usize];
+        let place = u32::try_from(self.documents.len()).expect("fewer slices than lines");
+        for record in &mut slice.records {
+            record.slice = place;
+            for identity in &mut record.identities {
+                identity.namespace = indices[identity.namespace as usize];
+            }
         }
+        self.documents.push(slice.documents);
         self.records.append(&mut slice.records);
     }
 }
@@ -119,44 +126,51 @@ impl RecordBatch {
 struct Slice {
     records: Vec<Record>,
     refused: Vec<(BlockLine, String)>,
+    documents: Documents,
     namespaces: Namespaces,
 }
 
 impl Slice {
     fn parse(text: &str, lines: &[BlockLine], uploads: Option<&BTreeSet<Box<str>>>) -> Self {
-        let mut slice = Self { records: Vec::with_capacity(lines.len()), ..Self::default() };
+        let bytes = lines.iter().map(|line| (line.end - line.start) as usize).sum();
+        let mut slice = Self {
+            records: Vec::with_capacity(lines.len()),
+            documents: Documents::for_bytes(bytes),
+            ..Self::default()
+        };
         for line in lines {
-            match record(text, line, uploads, &mut slice.namespaces) {
+            match slice.record(text, line, uploads) {
                 Ok(record) => slice.records.push(record),
                 Err(error) => slice.refused.push((*line, error)),
             }
         }
         slice
     }
-}
 
-fn record(
-    text: &str,
-    line: &BlockLine,
-    uploads: Option<&BTreeSet<Box<str>>>,
-    namespaces: &mut Namespaces,
-) -> Result<Record, String> {
-    let document =
-        Document::parse_at(text, line.start as usize, line.end as usize).map_err(|error| {
+    fn record(
+        &mut self,
+        text: &str,
+        line: &BlockLine,
+        uploads: Option<&BTreeSet<Box<str>>>,
+    ) -> Result<Record, String> {
+        let read = self.documents.read(text, line.start as usize, line.end as usize);
+        let root = read.map_err(|error| {
             format!("line: expected one JSON object, found text that is none: {error}")
         })?;
-    let form = form::read(document.root(text), uploads)?;
-    let identities = identity_map::read(form.identity_map, form.path, namespaces)?;
-    let (kind, timestamp, dataset) = (form.kind, form.timestamp, form.dataset);
-    Ok(Record {
-        line: line.start..line.end,
-        line_index: line.index,
-        document,
-        kind,
-        identities,
-        timestamp,
-        dataset,
-    })
+        let form = form::read(self.documents.at(text, root), uploads)?;
+        let identities = identity_map::read(form.identity_map, form.path, &mut self.namespaces)?;
+        let (kind, timestamp, dataset) = (form.kind, form.timestamp, form.dataset);
+        Ok(Record {
+            line: line.start..line.end,
+            line_index: line.index,
+            slice: 0,
+            root,
+            kind,
+            identities,
+            timestamp,
+            dataset,
+        })
+    }
 }
 
 /// Where a block stands in its input.
@@ -370,7 +384,8 @@ mod tests {
             let shown = match record.kind() {
                 RecordKind::Profile { .. } => "profile".to_owned(),
                 RecordKind::Event { .. } => {
-                    let event_type = record.event_type().unwrap_or("-".into());
+                    let event_type = record.event_type().and_then(|value| value.as_str());
+                    let event_type = event_type.unwrap_or("-".into());
                     format!("event {} {event_type}", record.event_id().expect("an event's id"))
                 }
                 RecordKind::Membership { status, .. } => {
