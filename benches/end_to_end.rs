@@ -17,6 +17,9 @@ use crate::receiver::Receiver;
 /// Records of an input: so few that starting and ending weigh, and so many that they do not.
 const RECORDS: [u32; 2] = [4_096, 65_536];
 
+/// Records of a log that is replayed: of few, opening is all that is measured.
+const REPLAYED: [u32; 2] = [4_096, 262_144];
+
 /// The receiver is this process; what it does not take in this time, it never takes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -75,7 +78,7 @@ fn work(text: &str, mode: Mode, config: &Config, receiver: &Receiver) -> Duratio
 fn replay(criterion: &mut Criterion, config: &Config) {
     let mut group = criterion.benchmark_group("engine/replay");
     group.sampling_mode(SamplingMode::Flat);
-    for records in RECORDS {
+    for records in REPLAYED {
         let directory = tempfile::tempdir().expect("there is a temporary directory");
         let open = || {
             let clock = Arc::new(SystemClock::new());
