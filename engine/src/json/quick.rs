@@ -180,7 +180,7 @@ impl Quick<'_> {
         let rest = &self.bytes[self.at as usize..];
         let (words, tail) = rest.as_chunks::<8>();
         for word in words {
-            let special = special_in(word);
+            let special = special_in(*word);
             if special != 0 {
                 self.at += special.trailing_zeros() / 8;
                 return;
@@ -229,8 +229,8 @@ impl Quick<'_> {
 /// Marks the high bit of the first byte that is a quote, a backslash or a control character; marks
 /// above it mean nothing.
 #[expect(clippy::little_endian_bytes, reason = "the first byte is to be the lowest")]
-fn special_in(word: &[u8; 8]) -> u64 {
-    let word = u64::from_le_bytes(*word);
+fn special_in(word: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(word);
     let zeros = |bytes: u64| bytes.wrapping_sub(EACH) & !bytes & HIGH;
     let quotes = zeros(word ^ (EACH * u64::from(b'"')));
     let backslashes = zeros(word ^ (EACH * u64::from(b'\\')));
