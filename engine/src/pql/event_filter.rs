@@ -3,6 +3,7 @@
 //! Comparisons of a plain path with a literal are decided on the JSON text as it stands, without
 //! building values. Whatever is not that plain goes to the [`Machine`], which decides the same.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use jiff::tz::TimeZone;
@@ -18,9 +19,33 @@ use super::op::{Keys, LetterCase, Op, TextRelation};
 enum Found<'a> {
     /// Nothing, or `null`.
     Missing,
-    Scalar(Value<'a>),
+    Scalar(Scalar<'a>),
     /// An array on the way or at the end, an object, or the timestamp.
     Other,
+}
+
+/// A value that is neither an array nor an object.
+#[derive(Clone, Copy)]
+enum Scalar<'a> {
+    Json(Value<'a>),
+    /// The event's type.
+    Text(&'a str),
+}
+
+impl<'a> Scalar<'a> {
+    fn as_str(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Json(value) => value.as_str(),
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+        }
+    }
+
+    fn as_f64(self) -> Option<f64> {
+        match self {
+            Self::Json(value) => value.as_f64(),
+            Self::Text(_) => None,
+        }
+    }
 }
 
 /// Whether `condition`, which depends on nothing but an event, holds for it.
@@ -68,7 +93,7 @@ fn plain(condition: &Op, event: &Event<'_>) -> Option<bool> {
 }
 
 /// A plain condition for a scalar; `None` where letter case is not that of ASCII.
-fn decide(condition: &Op, value: Value<'_>) -> Option<bool> {
+fn decide(condition: &Op, value: Scalar<'_>) -> Option<bool> {
     match condition {
         Op::Compare(how, _, literal) => {
             Some(order(value, literal).is_some_and(|order| fits(*how, order)))
@@ -103,10 +128,12 @@ fn find<'a>(event: &Event<'a>, keys: &Keys) -> Found<'a> {
     if keys.first().is_some_and(|key| &**key == "timestamp") {
         return Found::Other;
     }
-    let (mut value, keys) = match (&keys[..], event.event_type) {
-        ([key, rest @ ..], Some(event_type)) if &**key == "eventType" => (event_type, rest),
-        _ => (event.body, &keys[..]),
-    };
+    if let ([key], Some(event_type)) = (&keys[..], event.event_type)
+        && &**key == "eventType"
+    {
+        return Found::Scalar(Scalar::Text(event_type));
+    }
+    let mut value = event.body;
     for key in keys {
         match value.kind() {
             Kind::Object => match value.get(key) {
@@ -120,12 +147,12 @@ fn find<'a>(event: &Event<'a>, keys: &Keys) -> Found<'a> {
     match value.kind() {
         Kind::Null => Found::Missing,
         Kind::Array | Kind::Object => Found::Other,
-        _ => Found::Scalar(value),
+        _ => Found::Scalar(Scalar::Json(value)),
     }
 }
 
 /// The order of a scalar and a literal; `None` if their types differ.
-fn order(value: Value<'_>, literal: &Op) -> Option<Ordering> {
+fn order(value: Scalar<'_>, literal: &Op) -> Option<Ordering> {
     match literal {
         Op::Text(text) => value.as_str().map(|found| (*found).cmp(text)),
         Op::Number(number) => value.as_f64().and_then(|found| found.partial_cmp(number)),
@@ -165,6 +192,11 @@ mod tests {
             r#"{"a":{"b":"x"}}"#,
             r#"{"a":true}"#,
             r#"{"a":"é"}"#,
+            r#"{"eventType":"x"}"#,
+            r#"{"eventType":"y","eventType":"\u0078"}"#,
+            r#"{"eventType":null}"#,
+            r#"{"eventType":1}"#,
+            r#"{"eventType":{"a":"x"}}"#,
             "{}",
         ];
         let conditions = [
@@ -182,6 +214,12 @@ mod tests {
             r#"a.notEqualTo("X", false)"#,
             r#"a.b = "x""#,
             r#"a.equals("É", false)"#,
+            r#"eventType = "x""#,
+            r#"eventType != "y""#,
+            r#"eventType in ["x", 1]"#,
+            r#"eventType.equals("X", false)"#,
+            "eventType = 1",
+            r#"eventType.a = "x""#,
             r#"not (a = "x" or a = 1)"#,
         ];
         for text in conditions {
@@ -192,7 +230,8 @@ mod tests {
                 let document = Document::parse(body).expect(body);
                 let timestamp = at("2026-01-01T00:00:00Z");
                 let body_value = document.root(body);
-                let event_type = body_value.get("eventType");
+                let event_type = body_value.get("eventType").and_then(|value| value.as_str());
+                let event_type = event_type.as_deref();
                 let event = Event { timestamp, offset: 0, body: body_value, event_type };
                 let expected = Machine::holds_for_event(&query.filter, &event, &book.zone);
                 let found = holds_for_event(&query.filter, &event, &book.zone);

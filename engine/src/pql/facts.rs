@@ -16,8 +16,8 @@ pub struct Event<'a> {
     pub offset: u64,
     /// The event object; bare paths of a filter resolve in it.
     pub body: json::Value<'a>,
-    /// Its member `eventType`, which most filters ask for.
-    pub event_type: Option<json::Value<'a>>,
+    /// Its member `eventType`, if that is a string. Most filters ask for it, and for nothing else.
+    pub event_type: Option<&'a str>,
 }
 
 /// What stands at an attribute path.

@@ -1,6 +1,10 @@
 //! What a profile's events left of one query.
 
+use std::cmp::Ordering;
+use std::ops::DerefMut;
+
 use serde::{Deserialize, Serialize};
+use smallvec::{Array, SmallVec};
 
 use crate::clock::Timestamp;
 
@@ -27,11 +31,11 @@ pub enum QueryState {
     /// The least or the greatest number; no window.
     Extreme(Option<f64>),
     /// How many events count for good, and when the others happened.
-    Times(u64, Vec<i64>),
+    Times(u64, SmallVec<[i64; TIMES_INLINE]>),
     /// What the numbers that count for good come to, and when the others happened, and which.
-    Numbers(Box<QueryState>, Vec<(i64, f64)>),
+    Numbers(Box<QueryState>, SmallVec<[(i64, f64); 1]>),
     /// The same with flags, for a gate that is no single window.
-    Flagged(Box<QueryState>, Vec<FlaggedEvent>),
+    Flagged(Box<QueryState>, Flagged),
     /// The events themselves.
     Events(Vec<KeptEvent>),
     /// The events that match some step of a chain.
@@ -39,6 +43,12 @@ pub enum QueryState {
     /// A chain without windows that holds, and will for good.
     Complete,
 }
+
+/// Times that need no memory of their own, in the room that a list of more takes here anyway. Most
+/// windows of most profiles hold no more.
+const TIMES_INLINE: usize = 2;
+
+type Flagged = SmallVec<[FlaggedEvent; 1]>;
 
 /// What is kept of an event whose flags matter.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,9 +88,9 @@ impl QueryState {
         };
         match query.kind {
             _ if query.gate.is_open() => settled,
-            _ if !query.flags.is_empty() => Self::Flagged(Box::new(settled), Vec::new()),
-            QueryKind::Count => Self::Times(0, Vec::new()),
-            _ => Self::Numbers(Box::new(settled), Vec::new()),
+            _ if !query.flags.is_empty() => Self::Flagged(Box::new(settled), SmallVec::new()),
+            QueryKind::Count => Self::Times(0, SmallVec::new()),
+            _ => Self::Numbers(Box::new(settled), SmallVec::new()),
         }
     }
 
@@ -98,7 +108,7 @@ impl QueryState {
             (Self::Events(events), _) => {
                 let body = event.body.raw().into();
                 let kept = KeptEvent { timestamp, offset: event.offset, flags, body };
-                insert_sorted(events, kept, Ord::cmp);
+                events.insert(place(events, &kept, Ord::cmp), kept);
                 true
             }
             (state, QueryKind::Numbers(aggregate, keys)) => {
@@ -119,11 +129,16 @@ impl QueryState {
     /// Takes one number in, for good or for as long as the gate lets it.
     fn take(&mut self, aggregate: Aggregate, event: FlaggedEvent) {
         match self {
-            Self::Times(_, times) => insert_sorted(times, event.timestamp, i64::cmp),
-            Self::Numbers(_, numbers) => {
-                insert_sorted(numbers, (event.timestamp, event.number), Counted::order);
+            Self::Times(_, times) => {
+                times.insert(place(times, &event.timestamp, i64::cmp), event.timestamp);
             }
-            Self::Flagged(_, events) => insert_sorted(events, event, Counted::order),
+            Self::Numbers(_, numbers) => {
+                let number = (event.timestamp, event.number);
+                numbers.insert(place(numbers, &number, Counted::order), number);
+            }
+            Self::Flagged(_, events) => {
+                events.insert(place(events, &event, Counted::order), event);
+            }
             settled => settled.settle(aggregate, event.number),
         }
     }
@@ -156,7 +171,7 @@ impl QueryState {
         }
         matched |= query.flags_of(event, steps.len());
         let mark = Mark { timestamp: event.timestamp.as_millis(), offset: event.offset, matched };
-        insert_sorted(marks, mark, Ord::cmp);
+        marks.insert(place(marks, &mark, Ord::cmp), mark);
         self.settle_chain(query);
         true
     }
@@ -252,7 +267,7 @@ trait Counted {
     fn flags(&self) -> u64;
     fn number(&self) -> f64;
 
-    fn order(a: &Self, b: &Self) -> std::cmp::Ordering {
+    fn order(a: &Self, b: &Self) -> Ordering {
         let by_flags = a.timestamp().cmp(&b.timestamp()).then(a.flags().cmp(&b.flags()));
         by_flags.then(a.number().total_cmp(&b.number()))
     }
@@ -388,7 +403,10 @@ impl EventQuery {
     }
 
     /// Drops what can never count again, and shows `settle` the numbers that count for good.
-    fn trim<T: Counted>(&self, kept: &mut Vec<T>, at: Timestamp, settle: &mut dyn FnMut(f64)) {
+    fn trim<A>(&self, kept: &mut SmallVec<A>, at: Timestamp, settle: &mut dyn FnMut(f64))
+    where
+        A: Array<Item: Counted>,
+    {
         if let Some((youngest, oldest)) = self.gate.ages() {
             let now = at.as_millis();
             let is_for_good = oldest == i64::MAX;
@@ -442,15 +460,18 @@ fn further(aggregate: Aggregate, one: Option<f64>, other: Option<f64>) -> Option
     aggregated(aggregate, one.into_iter().chain(other))
 }
 
-/// Puts `item` in its place; events mostly come in order, so that is mostly the end.
-fn insert_sorted<T>(items: &mut Vec<T>, item: T, order: fn(&T, &T) -> std::cmp::Ordering) {
-    let is_last = items.last().is_none_or(|last| order(last, &item).is_le());
-    let at = if is_last { items.len() } else { items.partition_point(|i| order(i, &item).is_le()) };
-    items.insert(at, item);
+/// The place of `item` in `items`; events mostly come in order, so that is mostly the end.
+fn place<T>(items: &[T], item: &T, order: fn(&T, &T) -> Ordering) -> usize {
+    let is_last = items.last().is_none_or(|last| order(last, item).is_le());
+    if is_last { items.len() } else { items.partition_point(|i| order(i, item).is_le()) }
 }
 
 /// Puts all of `more` in its place.
-fn unite<T>(items: &mut Vec<T>, more: Vec<T>, order: fn(&T, &T) -> std::cmp::Ordering) {
+fn unite<T>(
+    items: &mut (impl Extend<T> + DerefMut<Target = [T]>),
+    more: impl IntoIterator<Item = T>,
+    order: fn(&T, &T) -> Ordering,
+) {
     items.extend(more);
     items.sort_by(order);
 }

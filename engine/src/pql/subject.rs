@@ -90,9 +90,10 @@ impl Subject {
         let body = document.root(body);
         let text = |key: &str| body.get(key).and_then(|value| value.as_str());
         let timestamp = at(&text("timestamp").expect("an event has a timestamp"));
-        let event = Event { timestamp, offset, body, event_type: body.get("eventType") };
+        let event_type = text("eventType");
+        let event = Event { timestamp, offset, body, event_type: event_type.as_deref() };
         let mut candidates = Vec::new();
-        book.queries.candidates(text("eventType").as_deref(), body, &mut candidates);
+        book.queries.candidates(event_type.as_deref(), body, &mut candidates);
         for id in candidates {
             let query = book.queries.get(id);
             let state = self.states.entry(id).or_insert_with(|| QueryState::new(query));

@@ -447,8 +447,7 @@ fn observe(
     let event_type = record.event_type();
     let event = Event { timestamp, offset: at.offset, body, event_type };
     candidates.clear();
-    let name = event_type.and_then(|value| value.as_str());
-    fold.shared.queries.candidates(name.as_deref(), body, candidates);
+    fold.shared.queries.candidates(event_type, body, candidates);
     for id in &*candidates {
         if profile.history.observe(*id, fold.shared.queries, (&event, at.now)) {
             fold.plan.affected_by_query(*id, &mut step.agenda);

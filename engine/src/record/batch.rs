@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::event_types::EventTypes;
 use super::identity_map::Namespaces;
 use super::reject::{Reject, RejectedInput};
 use crate::clock::Timestamp;
@@ -27,6 +28,8 @@ pub struct RecordBatch {
     /// What the lines were parsed to, by slice: each task had a list of its own.
     pub(super) documents: Vec<Documents>,
     pub(super) namespaces: Namespaces,
+    /// The types of its events: few, so that whoever asks for one need not look at the text.
+    pub(super) event_types: Box<EventTypes>,
     /// Where `text` starts in its input, in uncompressed bytes.
     pub(super) first_byte: u64,
     /// The number of the line that `text` starts with, from 1.
@@ -65,7 +68,7 @@ pub enum RecordKind {
         body: u32,
         /// Its `_id`, a string that is not empty.
         id: u32,
-        /// Its `eventType`, a string.
+        /// Index of its `eventType` in the batch's event types.
         event_type: Option<u32>,
     },
     /// A profile enters or leaves an upload audience.
@@ -263,10 +266,12 @@ impl<'a> RecordRef<'a> {
         }
     }
 
-    /// The event's `eventType`, a string. `None` if it has none, or is no event.
-    pub fn event_type(self) -> Option<Value<'a>> {
+    /// The event's `eventType`. `None` if it has none, or is no event.
+    pub fn event_type(self) -> Option<&'a str> {
         match self.record.kind {
-            RecordKind::Event { event_type, .. } => event_type.map(|node| self.value(node)),
+            RecordKind::Event { event_type, .. } => {
+                event_type.map(|index| self.batch.event_types.name(index))
+            }
             _ => None,
         }
     }

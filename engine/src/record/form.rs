@@ -15,7 +15,10 @@ const TIME_SHAPE: &str = r#"an RFC 3339 time such as "2026-01-01T00:00:11.664Z""
 
 /// What the envelope of a line says, before its identities are read.
 pub(super) struct Form<'a> {
+    /// An event has no type here yet.
     pub(super) kind: RecordKind,
+    /// The `eventType` of an event, a string.
+    pub(super) event_type: Option<Value<'a>>,
     /// What stands as `identityMap`, not checked yet.
     pub(super) identity_map: Option<Value<'a>>,
     /// Where the object that has it stands, dotted.
@@ -87,7 +90,9 @@ pub(super) fn read<'a>(
         _ => envelope.timestamp.map(|found| time(&["timestamp"], Some(found))).transpose()?,
     };
     let dataset = envelope.dataset(shape)?;
-    Ok(Form { kind, identity_map: body.identity_map, path, timestamp, dataset })
+    let is_event = matches!(kind, RecordKind::Event { .. });
+    let event_type = body.event_type.filter(|value| is_event && !value.is_null());
+    Ok(Form { kind, event_type, identity_map: body.identity_map, path, timestamp, dataset })
 }
 
 impl<'a> Envelope<'a> {
@@ -197,11 +202,7 @@ impl<'a> Body<'a> {
         if event_type.is_some_and(|value| value.kind() != Kind::Text) {
             return Err(unmet(&format!("{path}.eventType"), "a string", event_type));
         }
-        Ok(RecordKind::Event {
-            body: owner.index(),
-            id: id.index(),
-            event_type: event_type.map(|value| value.index()),
-        })
+        Ok(RecordKind::Event { body: owner.index(), id: id.index(), event_type: None })
     }
 
     fn membership(&self, uploads: Option<&BTreeSet<Box<str>>>) -> Result<RecordKind, String> {

@@ -10,6 +10,7 @@
 //! of one line. A refused line becomes a [`Reject`] and goes to the [`RejectsFile`].
 
 mod batch;
+mod event_types;
 mod expectation;
 mod form;
 mod identity_map;

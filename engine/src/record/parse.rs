@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::batch::{LogTextError, Record, RecordBatch, RecordRef};
+use super::batch::{LogTextError, Record, RecordBatch, RecordKind, RecordRef};
+use super::event_types::EventTypes;
 use super::form;
 use super::identity_map::{self, Namespaces};
 use super::reject::{Reject, RejectedInput};
@@ -62,6 +63,7 @@ pub fn parse_lines(block: LineBlock, rules: &ParseRules) -> ParsedBlock {
         records: Vec::with_capacity(lines.len()),
         documents: Vec::with_capacity(slices.len()),
         namespaces: Namespaces::default(),
+        event_types: Box::default(),
         first_byte,
         first_line,
     };
@@ -92,6 +94,7 @@ impl RecordBatch {
             records: Vec::with_capacity(lines.len()),
             documents: Vec::with_capacity(slices.len()),
             namespaces: Namespaces::default(),
+            event_types: Box::default(),
             first_byte: 0,
             first_line: 1,
         };
@@ -109,9 +112,14 @@ impl RecordBatch {
     fn take(&mut self, mut slice: Slice) {
         let indices: Vec<u32> =
             slice.namespaces.names().iter().map(|name| self.namespaces.intern(name)).collect();
+        let types: Vec<u32> =
+            slice.event_types.names().iter().map(|name| self.event_types.intern(name)).collect();
         let place = u32::try_from(self.documents.len()).expect("fewer slices than lines");
         for record in &mut slice.records {
             record.slice = place;
+            if let RecordKind::Event { event_type: Some(event_type), .. } = &mut record.kind {
+                *event_type = types[*event_type as usize];
+            }
             for identity in &mut record.identities {
                 identity.namespace = indices[identity.namespace as usize];
             }
@@ -128,6 +136,7 @@ struct Slice {
     refused: Vec<(BlockLine, String)>,
     documents: Documents,
     namespaces: Namespaces,
+    event_types: EventTypes,
 }
 
 impl Slice {
@@ -159,7 +168,11 @@ impl Slice {
         })?;
         let form = form::read(self.documents.at(text, root), uploads)?;
         let identities = identity_map::read(form.identity_map, form.path, &mut self.namespaces)?;
-        let (kind, timestamp, dataset) = (form.kind, form.timestamp, form.dataset);
+        let (mut kind, timestamp, dataset) = (form.kind, form.timestamp, form.dataset);
+        if let RecordKind::Event { event_type, .. } = &mut kind {
+            let name = form.event_type.and_then(|value| value.as_str());
+            *event_type = name.map(|name| self.event_types.intern(&name));
+        }
         Ok(Record {
             line: line.start..line.end,
             line_index: line.index,
@@ -218,7 +231,7 @@ mod tests {
 
     use super::*;
     use crate::input::{LastLine, LineReader, Pace};
-    use crate::record::{MembershipStatus, RecordKind, RecordRef};
+    use crate::record::{MembershipStatus, RecordRef};
 
     fn parsed(input: &[u8]) -> ParsedBlock {
         let mut reader = LineReader::new(input, Pace::Filled, LastLine::Taken);
@@ -384,8 +397,7 @@ mod tests {
             let shown = match record.kind() {
                 RecordKind::Profile { .. } => "profile".to_owned(),
                 RecordKind::Event { .. } => {
-                    let event_type = record.event_type().and_then(|value| value.as_str());
-                    let event_type = event_type.unwrap_or("-".into());
+                    let event_type = record.event_type().unwrap_or("-");
                     format!("event {} {event_type}", record.event_id().expect("an event's id"))
                 }
                 RecordKind::Membership { status, .. } => {

@@ -46,7 +46,8 @@ impl IdentityTable {
             table.identities.push(Identity { namespace, id: (&*id).into() });
         }
         let (identities, hasher) = (&table.identities, &table.hasher);
-        let hash = |identity: &Identity| hash_of(hasher, identity.namespace, identity.id.as_bytes());
+        let hash =
+            |identity: &Identity| hash_of(hasher, identity.namespace, identity.id.as_bytes());
         let rehash = |known: &IdentityId| hash(&identities[known.as_usize()]);
         table.by_name.reserve(count, rehash);
         for (number, identity) in (0..).zip(identities) {

@@ -179,6 +179,7 @@ impl Projection {
             imports: head.imports,
             coming: VecDeque::new(),
             remember_ms: head.remember_ms,
+            rendered_from: 0,
         };
         for (view, saved) in projection.views.iter_mut().zip(&head.views) {
             view.dedupe = saved.remembers_events.then(Dedupe::default);
