@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use forebay_benches::Workload;
 use forebay_engine::clock::{Clock, SystemClock};
 use forebay_engine::config::Config;
-use forebay_engine::engine::{Engine, Mode, Options, Progress};
+use forebay_engine::engine::{CheckpointPolicy, Engine, Mode, Options, Progress, Tuning};
 
 use crate::configuration::delivering_to;
 use crate::receiver::Receiver;
@@ -80,9 +80,12 @@ fn replay(criterion: &mut Criterion, config: &Config) {
     group.sampling_mode(SamplingMode::Flat);
     for records in REPLAYED {
         let directory = tempfile::tempdir().expect("there is a temporary directory");
+        // With a checkpoint there would be nothing left to replay.
+        let tuning = Tuning { checkpoints: CheckpointPolicy::NEVER, ..Tuning::default() };
         let open = || {
             let clock = Arc::new(SystemClock::new());
-            open(directory.path(), (Mode::Derive, config), clock)
+            let options = options(directory.path(), (Mode::Derive, config), clock);
+            Engine::open_with(options, tuning.clone(), &Quiet).expect("the directory opens")
         };
         let engine = open();
         let text = Workload::of(records).ndjson();
@@ -96,8 +99,10 @@ fn replay(criterion: &mut Criterion, config: &Config) {
     group.finish();
 }
 
-fn open(directory: &Path, (mode, config): (Mode, &Config), clock: Arc<dyn Clock>) -> Engine {
-    let options =
-        Options { data: directory.join("data"), config: Some(config.clone()), mode, clock };
-    Engine::open(options, &Quiet).expect("the directory opens")
+fn open(directory: &Path, how: (Mode, &Config), clock: Arc<dyn Clock>) -> Engine {
+    Engine::open(options(directory, how, clock), &Quiet).expect("the directory opens")
+}
+
+fn options(directory: &Path, (mode, config): (Mode, &Config), clock: Arc<dyn Clock>) -> Options {
+    Options { data: directory.join("data"), config: Some(config.clone()), mode, clock }
 }

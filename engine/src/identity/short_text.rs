@@ -15,6 +15,11 @@ impl ShortText {
         std::str::from_utf8(&self.0).expect("it was made of a text")
     }
 
+    /// Whether it has no bytes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Its bytes, for whoever compares or hashes.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -51,7 +51,7 @@ impl IdentityTable {
         let rehash = |known: &IdentityId| hash(&identities[known.as_usize()]);
         table.by_name.reserve(count, rehash);
         for (number, identity) in (0..).zip(identities) {
-            if !identity.id.as_bytes().is_empty() {
+            if !identity.id.is_empty() {
                 table.by_name.insert_unique(hash(identity), IdentityId(number), rehash);
             }
         }
