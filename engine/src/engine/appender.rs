@@ -280,7 +280,7 @@ impl Appender {
         };
         let entries = parsed.batch.len().max(1) as u64;
         Ok(Job::Records {
-            batch: parsed.batch,
+            batch: Box::new(parsed.batch),
             first_offset,
             next_offset: first_offset + entries,
             appended: self.appended,

@@ -51,7 +51,7 @@ pub(super) enum Job {
     /// Records that are durable.
     Records {
         /// They themselves; none, if lines were read that are no records.
-        batch: RecordBatch,
+        batch: Box<RecordBatch>,
         /// Offset of the first.
         first_offset: u64,
         /// The offset after the last.
