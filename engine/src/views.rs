@@ -449,6 +449,17 @@ pub struct LogView {
     pub segments: u64,
 }
 
+/// What opening a data directory goes on from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// The offset of the first entry that is not in it.
+    pub next_offset: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Entries of the log behind it: what opening derives again.
+    pub behind: u64,
+}
+
 /// `forebay log compact`: what was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactionView {
@@ -484,6 +495,9 @@ pub struct StatusView {
     pub next_boundary: Option<String>,
     /// The log.
     pub log: LogView,
+    /// The newest checkpoint, if there is one.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointView>,
     /// Exports stored and not done, of all dataflows.
     pub waiting: u64,
     /// How long ago the record behind the oldest of them was accepted.

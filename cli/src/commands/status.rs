@@ -1,6 +1,6 @@
 //! `forebay status`: one screen of health.
 
-use forebay_engine::views::{AudienceView, StatusView};
+use forebay_engine::views::{AudienceView, CheckpointView, StatusView};
 
 use super::audience::audience_table;
 use crate::args::{Format, Global};
@@ -44,6 +44,7 @@ fn screen(status: &StatusView) -> String {
             number(log.segments),
             log.next_offset,
         ),
+        checkpoint(status.checkpoint),
         format!("profiles  {}", number(status.profiles)),
     ];
     if status.running {
@@ -63,6 +64,19 @@ fn screen(status: &StatusView) -> String {
         lines.push(format!("\n{}", dataflow_table(&status.dataflows)));
     }
     lines.join("\n")
+}
+
+/// What an opening goes on from, and how much it has to derive again.
+fn checkpoint(newest: Option<CheckpointView>) -> String {
+    let Some(newest) = newest else {
+        return "checkpoint none: an opening derives the whole log".to_owned();
+    };
+    format!(
+        "checkpoint at offset {}, {} bytes, {} entries behind it",
+        newest.next_offset,
+        number(newest.bytes),
+        number(newest.behind),
+    )
 }
 
 fn exports(status: &StatusView) -> String {

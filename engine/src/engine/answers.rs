@@ -17,8 +17,8 @@ use crate::profile::membership::AudienceNo;
 use crate::project::projection::{Projection, audience_counts};
 use crate::project::view::View;
 use crate::views::{
-    AudienceView, DataflowCounts, DataflowView, LogView, MemberView, RecordCounts, StatusView,
-    Summary,
+    AudienceView, CheckpointView, DataflowCounts, DataflowView, LogView, MemberView, RecordCounts,
+    StatusView, Summary,
 };
 
 impl Engine {
@@ -59,6 +59,7 @@ impl Engine {
             profiles: summary.profiles,
             next_boundary: (next != Timestamp::MAX).then(|| next.to_string()),
             log: self.log_stats()?,
+            checkpoint: self.checkpoint_view()?,
             waiting: dataflows.iter().map(|dataflow| dataflow.waiting).sum(),
             backlog_age_ms: dataflows.iter().filter_map(|d| d.backlog_age_ms).max(),
             dead_letters: self.store.dead_letters().counts_by_dataflow().values().sum(),
@@ -66,6 +67,16 @@ impl Engine {
             audiences: self.audiences()?,
             dataflows,
         })
+    }
+
+    fn checkpoint_view(&self) -> Result<Option<CheckpointView>, EngineError> {
+        let end = self.store.log().next_offset().as_u64();
+        let newest = self.store.checkpoints().newest()?;
+        Ok(newest.map(|newest| {
+            let next_offset = newest.next.as_u64();
+            let behind = end.saturating_sub(next_offset);
+            CheckpointView { next_offset, bytes: newest.bytes, behind }
+        }))
     }
 
     /// The clock, as the projection has it.

@@ -16,7 +16,8 @@ pub(super) struct Tail {
     pub work: Duration,
     /// How long ago the newest checkpoint was complete, or the directory was opened.
     pub age: Duration,
-    /// What the newest checkpoint took, standstill and writing together.
+    /// What the newest checkpoint took, standstill and writing together; of one that an earlier run
+    /// has made, what reading it took.
     pub cost: Duration,
 }
 
@@ -75,12 +76,18 @@ impl CheckpointPolicy {
         }
         let is_long = tail.work >= self.tail_max || tail.entries >= self.entries_max;
         let is_worth_it = is_long || tail.work >= self.idle_tail_max;
+        let is_worth_its_cost = is_worth_it && tail.work.saturating_mul(2) >= tail.cost;
         let has_rested = tail.age >= tail.cost.saturating_mul(self.share.saturating_sub(1));
         match occasion {
             Occasion::Busy => is_long && has_rested,
             Occasion::Idle => is_worth_it && has_rested,
-            Occasion::Closing => is_worth_it,
+            Occasion::Closing => is_long || is_worth_its_cost,
         }
+    }
+
+    /// Whether one will be due once the last one is long enough ago, though nothing comes any more.
+    pub(super) fn will_be_due(&self, tail: &Tail) -> bool {
+        self.is_due(&Tail { age: Duration::MAX, ..*tail }, Occasion::Idle)
     }
 }
 
@@ -113,12 +120,15 @@ mod tests {
             ("long by time", tail(9, 2_000, 90_000, 1), [true, true, true]),
             ("long by number", tail(1_000, 1, 90_000, 1), [true, true, true]),
             ("but one has just cost much", tail(9, 2_000, 8_999, 1_000), [false, false, true]),
+            ("too little for what it costs", tail(9, 400, 90_000, 801), [false, true, false]),
             ("and that is long ago", tail(9, 2_000, 9_000, 1_000), [true, true, true]),
         ];
         for (name, tail, expected) in cases {
             let found = [Busy, Idle, Closing].map(|occasion| policy.is_due(&tail, occasion));
             assert_eq!(found, expected, "{name}");
         }
+        assert!(policy.will_be_due(&tail(9, 200, 0, 1_000)));
+        assert!(!policy.will_be_due(&tail(9, 199, 0, 1_000)));
         let one = tail(1, 0, 0, 1_000);
         assert!(CheckpointPolicy::EAGER.is_due(&one, Busy));
         assert!(!CheckpointPolicy::NEVER.is_due(&tail(u64::MAX - 1, 1 << 40, 1, 0), Closing));

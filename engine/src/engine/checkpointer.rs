@@ -59,17 +59,28 @@ pub(super) struct Checkpoints {
     is_wanted: bool,
 }
 
-/// Both sides. `tail_from` is where the newest checkpoint ends, and `replayed` what it took to derive
-/// the log from there.
+/// What opening found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    /// Where the newest checkpoint ends; the start of the log, if none was used.
+    pub next: u64,
+    /// What reading it took.
+    pub loaded: Duration,
+    /// What it took to derive the log behind it.
+    pub replayed: Duration,
+}
+
+/// Both sides.
 pub(super) fn checkpoints(
     (store, shared): (Arc<Store>, Arc<Shared>),
     clock: Arc<dyn Clock>,
     policy: CheckpointPolicy,
-    (tail_from, replayed): (u64, Duration),
+    found: Found,
 ) -> (Checkpoints, Checkpointer) {
     let (sender, orders) = bounded(1);
     let ended = AtomicU64::new(clock.moment().as_nanos());
-    let writing = Arc::new(Writing { ended, ..Writing::default() });
+    let cost = AtomicU64::new(nanos(found.loaded));
+    let writing = Arc::new(Writing { ended, cost, ..Writing::default() });
     let checkpointer = Checkpointer {
         store,
         shared,
@@ -77,7 +88,7 @@ pub(super) fn checkpoints(
         orders,
         writing: Arc::clone(&writing),
     };
-    let (cut_at, work, is_wanted) = (tail_from, replayed, false);
+    let (cut_at, work, is_wanted) = (found.next, found.replayed, false);
     (Checkpoints { policy, clock, orders: sender, writing, cut_at, work, is_wanted }, checkpointer)
 }
 
@@ -103,6 +114,11 @@ impl Checkpoints {
             return false;
         }
         self.is_wanted || self.policy.is_due(&self.tail(next), occasion)
+    }
+
+    /// Whether it will be time to cut, though nothing comes any more.
+    pub(super) fn will_be_due(&self, next: u64) -> bool {
+        self.is_wanted || self.policy.will_be_due(&self.tail(next))
     }
 
     /// Cuts, and sends it to be written; waits if another one is being written still.
@@ -166,8 +182,7 @@ impl Checkpointer {
         let ended = self.clock.moment();
         let took = ended.since(begun);
         tracing::info!(%next, bytes, ms = took.as_millis(), "a checkpoint is written");
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.writing.cost.store(nanos, Ordering::Release);
+        self.writing.cost.store(nanos(took), Ordering::Release);
         self.writing.ended.store(ended.as_nanos(), Ordering::Release);
         self.writing.is_busy.store(!self.orders.is_empty(), Ordering::Release);
         if let Some(told) = told {
@@ -177,4 +192,8 @@ impl Checkpointer {
         self.store.renew_state()?;
         Ok(())
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -247,7 +247,9 @@ impl Deriver {
 
     fn sleep(&self, jobs: &Receiver<Job>) -> Wake {
         let freed = if self.is_holding_back() { &self.freed } else { &never() };
-        let idle = if self.is_checkpoint_due(Occasion::Idle) { after(IDLE) } else { never() };
+        let next = self.derivation.next();
+        let waits = self.checkpoints.as_ref().is_some_and(|waiting| waiting.will_be_due(next));
+        let idle = if waits { after(IDLE) } else { never() };
         select! {
             recv(jobs) -> job => job.map_or(Wake::Closed, |job| Wake::Job(Box::new(job))),
             recv(freed) -> _ => Wake::Room,

@@ -196,7 +196,7 @@ impl Engine {
             (Arc::clone(&store), Arc::clone(&shared)),
             Arc::clone(&options.clock),
             policy,
-            (replayed.begun_at, options.clock.moment().since(opened)),
+            replayed.found,
         );
         replayed.deriver.checkpoints = Some(checkpoints);
         let delivery = match (&options.config, options.mode) {
@@ -228,6 +228,9 @@ impl Engine {
             threads: Vec::new(),
         };
         engine.thread("checkpointer", move || checkpointer.run())?;
+        let ms = options.clock.moment().since(opened).as_millis();
+        let (from, next) = (replayed.found.next, replayed.deriver.derivation.next());
+        tracing::info!(from, next, ms, "ready");
         engine.start(replayed, (rejects, options.data))?;
         Ok(engine)
     }

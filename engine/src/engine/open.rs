@@ -13,6 +13,7 @@ use forebay_storage::{Chunk, Entry, EntryKind, Offset, Store, StoreOptions};
 
 use super::appender::parse_rules;
 use super::checkpoint::{self, Loaded};
+use super::checkpointer::Found;
 use super::control::Control;
 use super::derivation::Derivation;
 use super::deriver::Deriver;
@@ -52,8 +53,8 @@ pub(super) struct Replayed {
     pub marks: Marks,
     /// What `now` means in this directory.
     pub kind: ClockKind,
-    /// The offset of the checkpoint that it went on from; the start of the log, if there was none.
-    pub begun_at: u64,
+    /// The checkpoint that it went on from.
+    pub found: Found,
 }
 
 /// Opens the data directory, replays its log, and applies the configuration unless one only looks.
@@ -85,12 +86,13 @@ fn replay(
     store.log().sync()?;
     store.sync_state()?;
     let kind = clock_kind(store, options.config.as_ref())?;
+    let begun = options.clock.moment();
     let Loaded { mut derivation, marks, deletes } = begin(store, (options, kind), shared)?;
     derivation.projection.skip_lanes(&|lane| store.outbox().lane(lane));
     for (offset, appended) in deletes {
         shared.note_delete(offset, appended);
     }
-    let begun_at = derivation.next();
+    let (next, read) = (derivation.next(), options.clock.moment());
     let mut deriver = Deriver::new(derivation, Arc::clone(store), Arc::clone(shared));
     if let Some(config) = &options.config {
         deriver.budgets.configure(config);
@@ -114,7 +116,9 @@ fn replay(
     deriver.settle()?;
     let marks = replay.into_marks();
     deriver.marks = marks.clone();
-    Ok(Replayed { deriver, marks, kind, begun_at })
+    let found =
+        Found { next, loaded: read.since(begun), replayed: options.clock.moment().since(read) };
+    Ok(Replayed { deriver, marks, kind, found })
 }
 
 /// What was derived at the newest checkpoint; nothing yet, where there is none that can be used.

@@ -297,7 +297,7 @@ impl Running {
         (options, jitter): (&Options, Jitter),
     ) -> Result<Self, EngineError> {
         let Opened { store, shared, replayed, rejects } = opened;
-        let open::Replayed { mut deriver, marks, kind, begun_at } = replayed;
+        let open::Replayed { mut deriver, marks, kind, found } = replayed;
         let backlog = StoredBacklog::new(&store, deriver.budgets.freed());
         let log_id = backlog.log_id();
         let backlog: Arc<dyn Backlog> = Arc::new(backlog);
@@ -317,7 +317,7 @@ impl Running {
             (Arc::clone(&store), Arc::clone(&shared)),
             Arc::clone(&clock),
             policy,
-            (begun_at, Duration::ZERO),
+            found,
         );
         deriver.checkpoints = Some(checkpoints);
         let (jobs, job_queue) = bounded(DERIVE_QUEUE);

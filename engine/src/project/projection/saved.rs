@@ -18,7 +18,7 @@
 //! Blocks of some 256 KiB by section, ascending by number within it, so that the same projection gives
 //! the same bytes, whatever its maps are like inside, and all cores can work at it both ways.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay_storage::{StorageError, StoredCheckpoint, read_value, write_value};
@@ -244,10 +244,8 @@ impl Projection {
         }
         let has_all_views = self.views.len() == views
             && self.views.iter().zip(remembering).all(|(view, was)| view.dedupe.is_some() == was);
-        let has_all_queries = self.known.queries.keys().all(|key| {
-            // A few hundred of each, once an opening.
-            queries.iter().any(|known| known == key)
-        });
+        let known: BTreeSet<&str> = queries.iter().map(String::as_str).collect();
+        let has_all_queries = self.known.queries.keys().all(|key| known.contains(key));
         if !has_all_views || !has_all_queries {
             return Err(NotRestored::Missed);
         }
