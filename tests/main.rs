@@ -23,6 +23,7 @@ mod import;
 mod import_command;
 mod isolation;
 mod journal;
+mod log_cat;
 mod merge;
 mod model;
 mod payload;

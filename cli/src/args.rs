@@ -4,6 +4,7 @@
 //! that they are answered with "not built yet" and not with "did you mean".
 
 mod explain;
+mod log;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use forebay_engine::engine::{AsOf, LastAttempt};
 use crate::durations;
 
 pub(crate) use explain::Explain;
+pub(crate) use log::{Cat, Log};
 
 /// An embedded activation engine: durable customer records in, relevant profile changes out over HTTP.
 #[derive(Debug, Parser)]
@@ -97,7 +99,7 @@ pub(crate) enum Command {
     /// Exports that were given up on
     #[command(subcommand)]
     DeadLetters(DeadLetters),
-    /// The event log
+    /// The event log: how large it is, what it holds
     #[command(subcommand)]
     Log(Log),
     /// What is behind an export, or why a profile is, or is not, exported
@@ -350,16 +352,14 @@ pub(crate) enum Payload {
     Current,
 }
 
-/// `forebay log`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Log {
-    /// How many records, bytes and segments there are
-    Stats,
-    /// The records
-    #[command(hide = true)]
-    Cat(NotBuilt),
-    /// Remove the bytes of deleted profiles now; the engine does so within 24 h of a delete
-    Compact,
+impl Since {
+    /// The time that is meant, as of `now`.
+    pub(crate) fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => now.plus_millis(-i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
 }
 
 /// Takes what may be an export's id; whether there is such an export, the engine knows.
@@ -409,7 +409,6 @@ impl Args {
             Command::Rebuild(_) => Some("`forebay rebuild`"),
             Command::Audience(Audience::Backtest(_)) => Some("`forebay audience backtest`"),
             Command::Dataflow(Dataflow::Runs(_)) => Some("`forebay dataflow runs`"),
-            Command::Log(Log::Cat(_)) => Some("`forebay log cat`"),
             Command::Run(run) if run.follow => Some("`run --follow`"),
             Command::Run(run) if run.listen.is_some() => Some("`run --listen`"),
             _ => None,
@@ -483,7 +482,7 @@ mod tests {
             ("destination test", false, None),
             ("log stats", true, None),
             ("log compact", true, None),
-            ("log cat", true, Some("`forebay log cat`")),
+            ("log cat", true, None),
             ("import-audience vip --csv f --identity-column id --namespace Email", true, None),
             ("import-audience vip --csv f --identity-column id", false, None),
             ("audience show vip", true, None),

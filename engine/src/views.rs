@@ -432,8 +432,8 @@ pub struct AttemptView {
     pub answer: String,
 }
 
-/// `forebay log stats`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How large the log is: part of `forebay status`, and with the sizes `forebay log stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogView {
     /// Records in the log, control entries not counted.
     pub records: u64,
@@ -447,6 +447,77 @@ pub struct LogView {
     pub chunks: u64,
     /// Segments.
     pub segments: u64,
+    /// What takes how much of the disk; only in `forebay log stats`.
+    #[serde(flatten)]
+    pub sizes: Option<SizesView>,
+}
+
+/// What takes how much of a data directory, in bytes: on disk, or live, which is what would be left if
+/// every file held nothing but what is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SizesView {
+    /// Entries that are definitions, ticks, and what else the engine tells itself.
+    pub control_entries: u64,
+    /// What is left of erased records.
+    pub stubs: u64,
+    /// When the first entry was appended: milliseconds since 1970, wall time; `null` if there is none.
+    pub first_appended_ms: Option<i64>,
+    /// When the last entry was appended.
+    pub last_appended_ms: Option<i64>,
+    /// The chunks of the log, compressed: live.
+    pub log_compressed_bytes: u64,
+    /// The state on disk: exports that wait, progress, journal, dead letters.
+    pub state_bytes: u64,
+    /// Exports that wait: live.
+    pub outbox_live_bytes: u64,
+    /// Exports of which it is known how they ended.
+    pub journal_exports: u64,
+    /// What is known of them, failed attempts included: live.
+    pub journal_live_bytes: u64,
+    /// The newest checkpoint on disk.
+    pub checkpoint_bytes: u64,
+    /// `rejects.ndjson` and what was rotated.
+    pub rejects_bytes: u64,
+    /// The whole data directory on disk.
+    pub directory_bytes: u64,
+    /// What is live of it.
+    pub live_bytes: u64,
+    /// How many times as much the directory takes as is live.
+    pub space_amplification: f64,
+}
+
+/// The file system of the data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskView {
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Bytes it can hold.
+    pub total_bytes: u64,
+    /// Whether so little is free that somebody should make room.
+    pub is_low: bool,
+}
+
+/// `forebay log cat`: one entry.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogEntryView {
+    /// Its offset.
+    pub offset: u64,
+    /// When it was appended, RFC 3339, wall time.
+    pub appended: String,
+    /// `profile`, `event`, `membership`, `delete`, `control` or `stub`.
+    pub kind: String,
+    /// The line of a record, as it was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Box<serde_json::value::RawValue>>,
+    /// A control entry, as it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Box<serde_json::value::RawValue>>,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The time that an erased record carried, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<String>,
 }
 
 /// What opening a data directory goes on from.
@@ -498,6 +569,9 @@ pub struct StatusView {
     /// The newest checkpoint, if there is one.
     #[serde(default)]
     pub checkpoint: Option<CheckpointView>,
+    /// The disk of the data directory.
+    #[serde(default)]
+    pub disk: DiskView,
     /// Exports stored and not done, of all dataflows.
     pub waiting: u64,
     /// How long ago the record behind the oldest of them was accepted.

@@ -256,6 +256,12 @@ pub(crate) fn totals(value: &[u8]) -> Result<(u64, Totals), StorageError> {
     Ok((u64::from(head.sizes.entries), head.after()))
 }
 
+/// What `now` was when the chunk with this value was appended, and how many entries it has.
+pub(crate) fn time(value: &[u8]) -> Result<(i64, u64), StorageError> {
+    let (head, _) = codec::decode_front::<Head>(WHAT, value)?;
+    Ok((head.now_ms, u64::from(head.sizes.entries)))
+}
+
 /// Unpacks the chunk with this value.
 pub(crate) fn read(first: Offset, value: &[u8]) -> Result<StoredChunk, StorageError> {
     let (head, packed) = codec::decode_front::<Head>(WHAT, value)?;

@@ -189,6 +189,26 @@ impl EventLog {
         Ok(controls)
     }
 
+    /// The offset of the first entry that was appended at `now_ms` or later; the next offset, if there is
+    /// none. Chunks must have been appended with times that never went back.
+    ///
+    /// Cost: some twenty chunks are fetched, none is unpacked.
+    pub fn first_since(&self, now_ms: i64) -> Result<Offset, StorageError> {
+        let (mut low, mut high) = (Offset::START, self.next_offset());
+        while low < high {
+            let middle = low.plus((high.as_u64() - low.as_u64()) / 2);
+            let segment = self.shelf.holding(middle)?;
+            let first = segment.chunk_holding(middle)?;
+            let (time, entries) = chunk::time(segment.chunk(first)?.bytes())?;
+            if time < now_ms {
+                low = first.plus(entries);
+            } else {
+                high = first;
+            }
+        }
+        Ok(low)
+    }
+
     /// How large the log is. Opens segments that were not asked before.
     pub fn stats(&self) -> Result<LogStats, StorageError> {
         let mut stats = LogStats {
@@ -204,6 +224,32 @@ impl EventLog {
             stats.segments += 1;
         }
         Ok(stats)
+    }
+
+    /// Bytes of all chunks, packed. Opens segments that were not asked before.
+    pub(crate) fn packed_bytes(&self) -> Result<u64, StorageError> {
+        Ok(self.shelf.totals()?.iter().map(|totals| totals.stored_bytes).sum())
+    }
+
+    /// How many control entries there are. Opens every segment.
+    pub fn control_count(&self) -> Result<u64, StorageError> {
+        let mut count = 0;
+        for base in self.shelf.bases() {
+            count += self.shelf.holding(base)?.controls_from(base)?.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// When the first and the last entry were appended, in milliseconds since the epoch; `None` if there
+    /// are none.
+    pub fn times(&self) -> Result<Option<(i64, i64)>, StorageError> {
+        let Some(last) = self.next_offset().as_u64().checked_sub(1) else { return Ok(None) };
+        let time = |offset| {
+            let segment = self.shelf.holding(offset)?;
+            let chunk = segment.chunk(segment.chunk_holding(offset)?)?;
+            Ok::<_, StorageError>(chunk::time(chunk.bytes())?.0)
+        };
+        Ok(Some((time(Offset::START)?, time(Offset::from_u64(last))?)))
     }
 
     /// Rewrites the segments that a plan concerns, oldest first, and forgets the plan.

@@ -34,6 +34,7 @@ mod compression;
 mod database;
 mod dead_letters;
 mod directory;
+mod disk;
 mod erasure_plan;
 mod error;
 mod event_log;
@@ -61,6 +62,7 @@ pub use checkpoint_file::{StoredBlock, StoredCheckpoint};
 pub use chunk::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, StoredChunk};
 pub use codec::{read_value, write_value};
 pub use dead_letters::{AttemptRow, DeadLetterRow, DeadLetters};
+pub use disk::{DiskSpace, StoreSizes};
 pub use error::StorageError;
 pub use event_log::{Erasure, EventLog, LogStats};
 pub use journal::{

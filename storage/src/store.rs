@@ -51,6 +51,11 @@ impl Store {
         })
     }
 
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The event log.
     pub fn log(&self) -> &EventLog {
         &self.log

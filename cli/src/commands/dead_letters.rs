@@ -4,14 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use forebay_engine::clock::{Clock, SystemClock, Timestamp};
 use forebay_engine::engine::{self, Selection};
 use forebay_engine::views::{DeadLetterView, ReplayView};
 
 use super::suggestion::check_known;
-use crate::args::{DeadLetters, Format, Global, Payload, Since, Which};
+use crate::args::{DeadLetters, Format, Global, Payload, Which};
 use crate::exit_code::{CliError, Outcome};
 use crate::output::{self, number, printable};
 use crate::serve::protocol::{Answer, Question};
@@ -204,20 +203,13 @@ fn select(which: &Which, session: &mut Session) -> Result<Selection, CliError> {
         let known: Vec<String> = counts.into_keys().collect();
         check_known("dataflow", dataflow, &known)?;
     }
-    let since = which.since.map(|since| match since {
-        Since::At(at) => at,
-        Since::Ago(ago) => before(SystemClock::new().now(), ago),
-    });
+    let since = which.since.map(|since| since.at(SystemClock::new().now()));
     Ok(Selection {
         export: which.export.clone(),
         dataflow: which.dataflow.clone(),
         since_ms: since.map(Timestamp::as_millis),
         last_attempt: which.status,
     })
-}
-
-fn before(now: Timestamp, ago: Duration) -> Timestamp {
-    now.plus_millis(-i64::try_from(ago.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Hands the dead letters that fit to `take`, at most `limit`, page by page.

@@ -7,6 +7,7 @@ use std::path::Path;
 use forebay_engine::engine::Notice;
 
 use crate::exit_code::CliError;
+use crate::output::number;
 
 /// What stands for stdin.
 pub(crate) const STDIN: &str = "-";
@@ -80,6 +81,16 @@ pub(crate) fn notice_text(notice: &Notice) -> String {
         }
         Notice::CheckpointUnused { reason } => {
             format!("the newest checkpoint is not used, and the whole log was read again: {reason}")
+        }
+        Notice::DiskLow { data, free_bytes, total_bytes } => format!(
+            "warning: the disk of {} is nearly full: {} bytes of {} are free\n\
+             Make room: a full disk stops the engine. Nothing that was accepted is lost then.",
+            data.display(),
+            number(*free_bytes),
+            number(*total_bytes)
+        ),
+        Notice::DiskRecovered { free_bytes } => {
+            format!("the disk is not nearly full any more: {} bytes are free", number(*free_bytes))
         }
         Notice::OldInput { source, first } => format!(
             "hint: {source} starts at {first}, and `now` is the wall clock; \

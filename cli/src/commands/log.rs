@@ -1,10 +1,13 @@
 //! `forebay log`: the event log as it lies on disk.
 
-use forebay_engine::views::CompactionView;
+use forebay_engine::clock::{Clock, SystemClock, Timestamp};
+use forebay_engine::engine::LogQuestion;
+use forebay_engine::views::{CompactionView, LogEntryView, LogView, SizesView};
 
-use crate::args::{Format, Global, Log};
+use crate::args::{Cat, Format, Global, Log};
 use crate::exit_code::{CliError, Outcome};
-use crate::output::{self, number};
+use crate::output::{self, Lines, number, printable};
+use crate::serve::past::each_log_entry;
 use crate::serve::protocol::{Answer, Question};
 use crate::serve::session::{ask_once, confused};
 
@@ -13,9 +16,46 @@ pub(crate) fn run(command: &Log, global: &Global) -> Result<Outcome, CliError> {
     match command {
         Log::Stats => stats(global)?,
         Log::Compact => compact(global)?,
-        Log::Cat(_) => return Err(CliError::not_built("this command")),
+        Log::Cat(cat) => self::cat(cat, global)?,
     }
     Ok(Outcome::Ok)
+}
+
+fn cat(cat: &Cat, global: &Global) -> Result<(), CliError> {
+    let now = SystemClock::new().now();
+    let at_ms = |since: crate::args::Since| since.at(now).as_millis();
+    let identity = cat.identity.clone().map(|words| {
+        let [namespace, id] = <[String; 2]>::try_from(words).expect("the parser takes two");
+        (namespace, id)
+    });
+    let question = LogQuestion {
+        from: cat.from,
+        to: cat.to,
+        since_ms: cat.since.map(at_ms),
+        until_ms: cat.until.map(at_ms),
+        kinds: cat.kind.iter().map(|kind| (*kind).into()).collect(),
+        identity,
+        limit: 0,
+    };
+    let mut lines = Lines::new();
+    each_log_entry(&global.data, question, cat.limit.unwrap_or(u64::MAX), |entry| {
+        match global.output {
+            Format::Json => lines.json(entry),
+            Format::Text => lines.text(&entry_text(entry)),
+        }
+    })?;
+    lines.finish()
+}
+
+/// Offset, time, kind, and the line.
+fn entry_text(entry: &LogEntryView) -> String {
+    let what = match (&entry.record, &entry.summary, &entry.timestamp) {
+        (Some(record), _, _) => printable(record.get()),
+        (None, Some(summary), _) => printable(summary),
+        (None, None, Some(timestamp)) => format!("an erased record of {timestamp}"),
+        (None, None, None) => "an erased record".to_owned(),
+    };
+    format!("{:>10}  {}  {:<10}  {what}", entry.offset, entry.appended, entry.kind)
 }
 
 fn stats(global: &Global) -> Result<(), CliError> {
@@ -23,19 +63,59 @@ fn stats(global: &Global) -> Result<(), CliError> {
     let Answer::LogStats(log) = answer else { return Err(confused(&answer)) };
     match global.output {
         Format::Json => output::json(&log),
-        Format::Text => output::text(&format!(
-            "records      {}\n\
-             next offset  {}\n\
-             bytes        {} on disk, {} before compression\n\
-             chunks       {} in {} segments",
-            number(log.records),
-            log.next_offset,
-            number(log.bytes),
-            number(log.raw_bytes),
-            number(log.chunks),
-            number(log.segments),
-        )),
+        Format::Text => output::text(&stats_text(&log)),
     }
+}
+
+fn stats_text(log: &LogView) -> String {
+    let mut lines = vec![
+        format!("records      {}", number(log.records)),
+        format!("next offset  {}", log.next_offset),
+        format!(
+            "bytes        {} on disk, {} before compression",
+            number(log.bytes),
+            number(log.raw_bytes)
+        ),
+        format!("chunks       {} in {} segments", number(log.chunks), number(log.segments)),
+    ];
+    if let Some(sizes) = &log.sizes {
+        lines.extend(sizes_lines(sizes));
+    }
+    lines.join("\n")
+}
+
+fn sizes_lines(sizes: &SizesView) -> Vec<String> {
+    let time = |ms: Option<i64>| {
+        ms.map_or_else(|| "-".to_owned(), |ms| Timestamp::from_millis(ms).to_string())
+    };
+    vec![
+        format!(
+            "entries      {} control, {} stubs of erased records",
+            number(sizes.control_entries),
+            number(sizes.stubs)
+        ),
+        format!(
+            "appended     {} to {}",
+            time(sizes.first_appended_ms),
+            time(sizes.last_appended_ms)
+        ),
+        format!("log          {} bytes of compressed chunks", number(sizes.log_compressed_bytes)),
+        format!(
+            "state        {} bytes on disk; live: {} of waiting exports, {} of a journal of {} exports",
+            number(sizes.state_bytes),
+            number(sizes.outbox_live_bytes),
+            number(sizes.journal_live_bytes),
+            number(sizes.journal_exports)
+        ),
+        format!("checkpoint   {} bytes", number(sizes.checkpoint_bytes)),
+        format!("rejects      {} bytes", number(sizes.rejects_bytes)),
+        format!(
+            "directory    {} bytes on disk, {} live: {} times as much",
+            number(sizes.directory_bytes),
+            number(sizes.live_bytes),
+            sizes.space_amplification
+        ),
+    ]
 }
 
 fn compact(global: &Global) -> Result<(), CliError> {

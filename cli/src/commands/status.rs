@@ -45,6 +45,11 @@ fn screen(status: &StatusView) -> String {
             log.next_offset,
         ),
         checkpoint(status.checkpoint),
+        format!(
+            "disk      {} bytes free of {}",
+            number(status.disk.free_bytes),
+            number(status.disk.total_bytes)
+        ),
         format!("profiles  {}", number(status.profiles)),
     ];
     if status.running {
@@ -94,6 +99,13 @@ fn health(status: &StatusView) -> String {
             format!("destination {}: {}", destination.id, destination_state(destination))
         })
         .collect();
+    if status.disk.is_low {
+        lines.push(
+            "the disk is nearly full: make room; a full disk stops the engine, and nothing that was \
+             accepted is lost"
+                .to_owned(),
+        );
+    }
     if status.dead_letters > 0 {
         lines.push("`forebay dead-letters list` shows what was given up on".to_owned());
     }

@@ -24,7 +24,7 @@ pub(crate) use span::span;
 pub(crate) use summary::summary_text;
 pub(crate) use table::{Align, number, table};
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 
 use serde::Serialize;
 
@@ -45,14 +45,43 @@ pub(crate) fn text(line: &str) -> Result<(), CliError> {
 
 /// Writes `value` to stdout as one line of JSON.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
-    let line = serde_json::to_string(value)
-        .map_err(|error| CliError::Failed(format!("cannot print the result as JSON: {error}")))?;
-    text(&line)
+    text(&json_text(value)?)
 }
 
 /// Writes each value to stdout as one line of JSON.
 pub(crate) fn json_lines<T: Serialize>(values: &[T]) -> Result<(), CliError> {
     values.iter().try_for_each(json)
+}
+
+/// Lines to stdout, many at a time: for what may be millions of them.
+pub(crate) struct Lines(BufWriter<StdoutLock<'static>>);
+
+impl Lines {
+    /// Holds stdout until it is dropped.
+    pub(crate) fn new() -> Self {
+        Self(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Writes a line of text.
+    pub(crate) fn text(&mut self, line: &str) -> Result<(), CliError> {
+        checked(writeln!(self.0, "{line}"))
+    }
+
+    /// Writes `value` as one line of JSON.
+    pub(crate) fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CliError> {
+        let line = json_text(value)?;
+        self.text(&line)
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(mut self) -> Result<(), CliError> {
+        checked(self.0.flush())
+    }
+}
+
+fn json_text<T: Serialize + ?Sized>(value: &T) -> Result<String, CliError> {
+    serde_json::to_string(value)
+        .map_err(|error| CliError::Failed(format!("cannot print the result as JSON: {error}")))
 }
 
 /// `text` without what could command a terminal: what an endpoint answered is not to be trusted.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use forebay_engine::engine::{History, Progress};
+use forebay_engine::engine::{History, LogQuestion, Progress};
 use forebay_engine::error::EngineError;
+use forebay_engine::views::LogEntryView;
 
 use super::protocol::{Answer, PastQuestion, Question};
-use super::session::{Reached, exists, reach};
+use super::session::{Reached, confused, exists, reach};
 use crate::exit_code::CliError;
 use crate::progress::Bars;
 
@@ -23,6 +24,7 @@ pub(super) fn answer(
         PastQuestion::Export { export } => {
             Answer::Export(Box::new(history.explain_export(export, progress)?))
         }
+        PastQuestion::Log(question) => Answer::Log(history.log_page(question)?),
     })
 }
 
@@ -39,3 +41,38 @@ pub(crate) fn ask_past(data: &Path, question: PastQuestion) -> Result<Answer, Cl
         }
     }
 }
+
+/// Hands the entries of the log of `data` that fit to `take`, page by page; at most `limit`.
+pub(crate) fn each_log_entry(
+    data: &Path,
+    mut question: LogQuestion,
+    limit: u64,
+    mut take: impl FnMut(&LogEntryView) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    exists(data)?;
+    let mut reached = reach(data, |clock| Ok(History::open(data, clock)))?;
+    let mut left = limit;
+    while left > 0 {
+        question.limit = LOG_PAGE.min(usize::try_from(left).unwrap_or(LOG_PAGE));
+        let page = match &mut reached {
+            Reached::Local(history) => history.log_page(&question)?,
+            Reached::Running(client) => {
+                let asked = PastQuestion::Log(question.clone());
+                match client.ask(&Question::Past(asked))? {
+                    Answer::Log(page) => page,
+                    other => return Err(confused(&other)),
+                }
+            }
+        };
+        left -= page.entries.len() as u64;
+        page.entries.iter().try_for_each(&mut take)?;
+        match page.next {
+            Some(next) => question.from = next,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// Entries asked for at a time.
+const LOG_PAGE: usize = 4096;

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
-use forebay_engine::engine::{AsOf, Import, Payload, ProfileQuestion, Selection, StandingQuestion};
+use forebay_engine::engine::{
+    AsOf, Import, LogPage, LogQuestion, Payload, ProfileQuestion, Selection, StandingQuestion,
+};
 use forebay_engine::error::EngineError;
 use forebay_engine::views::explanation::StandingView;
 use forebay_engine::views::export::ExportView;
@@ -87,6 +89,8 @@ pub(crate) enum PastQuestion {
     Profile { question: ProfileQuestion, as_of: AsOf },
     /// `forebay explain EXPORT_ID`
     Export { export: String },
+    /// One page of `forebay log cat`
+    Log(LogQuestion),
 }
 
 /// A line from the server.
@@ -116,6 +120,7 @@ pub(crate) enum Answer {
     ReplayDeadLetters(ReplayView),
     PurgeDeadLetters(u64),
     LogStats(LogView),
+    Log(LogPage),
     Compact(CompactionView),
     Ingest(IngestSummary),
     /// `None` if there is no such audience.

@@ -17,7 +17,7 @@ use crate::profile::membership::AudienceNo;
 use crate::project::projection::{Projection, audience_counts};
 use crate::project::view::View;
 use crate::views::{
-    AudienceView, CheckpointView, DataflowCounts, DataflowView, LogView, MemberView, RecordCounts,
+    AudienceView, CheckpointView, DataflowCounts, DataflowView, MemberView, RecordCounts,
     StatusView, Summary,
 };
 
@@ -58,8 +58,9 @@ impl Engine {
             records: summary.records,
             profiles: summary.profiles,
             next_boundary: (next != Timestamp::MAX).then(|| next.to_string()),
-            log: self.log_stats()?,
+            log: self.log_view()?,
             checkpoint: self.checkpoint_view()?,
+            disk: self.disk()?,
             waiting: dataflows.iter().map(|dataflow| dataflow.waiting).sum(),
             backlog_age_ms: dataflows.iter().filter_map(|d| d.backlog_age_ms).max(),
             dead_letters: self.store.dead_letters().counts_by_dataflow().values().sum(),
@@ -140,19 +141,6 @@ impl Engine {
             self.dataflow_view(&DataflowSettings::new(&d.id, &d.destination))
         };
         defined.iter().map(view).collect()
-    }
-
-    /// How large the log is.
-    pub fn log_stats(&self) -> Result<LogView, EngineError> {
-        let stats = self.store.log().stats()?;
-        Ok(LogView {
-            records: stats.records,
-            next_offset: stats.next_offset.as_u64(),
-            bytes: stats.disk_bytes,
-            raw_bytes: stats.raw_bytes,
-            chunks: stats.chunks,
-            segments: stats.segments,
-        })
     }
 
     /// Exports of a dataflow that are stored and not done, and profiles marked for one.

@@ -1,5 +1,5 @@
 //! What must be done now and then while an engine runs, and is nobody's next step: the journal of
-//! exports that ended is trimmed (`export_retention`, `SPEC.md` §9).
+//! exports that ended is trimmed (`export_retention`, `SPEC.md` §9), and the disk is looked at.
 //!
 //! A little at a time, beside everything else: delivery never waits for more than one batch of it.
 
@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use forebay_storage::{Journal, JournalPlace, StorageError, Store};
 
+use super::disk::{DiskWatch, Turn};
+use super::notice::Notice;
 use super::shared::Shared;
 use crate::clock::{Clock, Moment, Timestamp, millis};
 use crate::error::EngineError;
@@ -34,20 +36,47 @@ impl Caretaker {
     }
 
     fn work(&self) -> Result<(), EngineError> {
-        let mut trimming = Trimming::default();
+        let (mut trimming, mut watch) = (Trimming::default(), DiskWatch::default());
+        let mut look_at_disk = self.clock.moment();
         loop {
+            let now = self.clock.moment();
+            if now >= look_at_disk {
+                look_at_disk = now.plus(DISK_LOOK);
+                self.look_at_disk(&mut watch)?;
+            }
             if let Some(config) = self.shared.configuration() {
                 let kept_ms = u64::try_from(config.export_retention.as_millis());
                 let kept_ms = millis(kept_ms.unwrap_or(u64::MAX));
                 let oldest = self.clock.now().plus_millis(kept_ms.saturating_neg());
-                trimming.turn(self.store.journal(), self.clock.moment(), oldest)?;
+                trimming.turn(self.store.journal(), now, oldest)?;
             }
             if self.shared.is_closing() || !self.shared.wait_while_running()? {
                 return Ok(());
             }
         }
     }
+
+    fn look_at_disk(&self, watch: &mut DiskWatch) -> Result<(), EngineError> {
+        let space = self.store.disk_space()?;
+        let (free_bytes, total_bytes) = (space.free, space.total);
+        let data = self.store.dir().to_owned();
+        match watch.look(space) {
+            Some(Turn::Low) => {
+                tracing::warn!(free_bytes, total_bytes, "the disk is nearly full");
+                self.shared.notice(Notice::DiskLow { data, free_bytes, total_bytes });
+            }
+            Some(Turn::Recovered) => {
+                tracing::info!(free_bytes, total_bytes, "the disk is not nearly full any more");
+                self.shared.notice(Notice::DiskRecovered { free_bytes });
+            }
+            None => {}
+        }
+        Ok(())
+    }
 }
+
+/// From one look at the disk to the next: at 200 MB/s it has 2 GB less then.
+const DISK_LOOK: Duration = Duration::from_secs(10);
 
 /// From one turn of a round through the journal to the next.
 const TURN: Duration = Duration::from_secs(1);

@@ -28,6 +28,7 @@ use forebay_storage::{EntryKind, Erased, Offset, Store, StoredChunk, Stub};
 
 use super::Engine;
 use super::appender::Append;
+use super::deletes;
 use super::deriver::{Deriver, Job, ask};
 use super::shared::Shared;
 use super::traces::traces;
@@ -132,6 +133,9 @@ impl Compactor {
         let Some(erased) = self.stubs(&offsets)? else { return Ok(None) };
         self.mark(BEGUN)?;
         self.shared.compacted(next);
+        let (store, shared) = (Arc::clone(&self.store), Arc::clone(&self.shared));
+        let noted = move |_: &mut Deriver| deletes::compacted(&store, &shared);
+        ask(&self.deriver, &self.shared, noted).ok_or_else(|| self.stopped())??;
         self.renew_checkpoint()?;
         view.rejects = self.redact(ids)?;
         let erasure = self.store.log().erase(&erased, &|| !self.shared.is_stopping())?;

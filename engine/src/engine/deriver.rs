@@ -20,6 +20,7 @@ use super::checkpoint::Known;
 use super::checkpoint_policy::Occasion;
 use super::checkpointer::Checkpoints;
 use super::control::Control;
+use super::deletes;
 use super::derivation::Derivation;
 use super::replay::Marks;
 use super::shared::Shared;
@@ -355,6 +356,7 @@ impl Deriver {
         appended: Timestamp,
     ) -> Result<u64, EngineError> {
         if batch.iter().any(|record| record.kind() == RecordKind::Delete) {
+            deletes::note(&self.store, &self.shared)?;
             self.shared.note_delete(next_offset - 1, appended);
         }
         self.marks.appended = self.marks.appended.max(appended);

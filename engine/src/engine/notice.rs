@@ -1,5 +1,7 @@
 //! What the engine tells a person while it runs; the command line decides how.
 
+use std::path::PathBuf;
+
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -32,6 +34,20 @@ pub enum Notice {
         source: String,
         /// The line, from 1.
         line: u64,
+    },
+    /// The disk of the data directory is nearly full.
+    DiskLow {
+        /// Where the data directory is.
+        data: PathBuf,
+        /// Bytes that can still be written.
+        free_bytes: u64,
+        /// Bytes the disk can hold.
+        total_bytes: u64,
+    },
+    /// The disk of the data directory was nearly full, and is not any more.
+    DiskRecovered {
+        /// Bytes that can be written.
+        free_bytes: u64,
     },
     /// Another configuration is in effect.
     Reloaded {

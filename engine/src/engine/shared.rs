@@ -33,6 +33,8 @@ pub(super) struct Shared {
     open_lanes: Mutex<BTreeSet<String>>,
     deletes: Mutex<PendingDeletes>,
     log_turn: Mutex<()>,
+    /// What is erased and not compacted, through a delete.
+    erased: Mutex<Option<(u64, Arc<Vec<u64>>)>>,
     configuration: Mutex<Option<Arc<Config>>>,
     parse_rules: Mutex<Arc<ParseRules>>,
 }
@@ -51,6 +53,7 @@ impl Default for Shared {
             bell: bounded(1),
             open_lanes: Mutex::default(),
             log_turn: Mutex::default(),
+            erased: Mutex::default(),
             configuration: Mutex::default(),
             parse_rules: Mutex::default(),
         }
@@ -239,6 +242,24 @@ impl Shared {
     /// When the oldest delete was appended whose bytes are still there.
     pub(super) fn oldest_delete(&self) -> Option<Timestamp> {
         self.deletes().0.front().map(|(_, appended)| *appended)
+    }
+
+    /// The offset of the newest delete whose bytes are still there, or of one shortly after it.
+    pub(super) fn last_delete(&self) -> Option<u64> {
+        self.deletes().0.back().map(|(offset, _)| *offset)
+    }
+
+    /// What [`Shared::set_erased`] was told last, if it was for the same delete.
+    pub(super) fn erased(&self, through: u64) -> Option<Arc<Vec<u64>>> {
+        let known = self.erased.lock().expect("no thread panics with this lock");
+        let known = known.as_ref().filter(|(known, _)| *known == through);
+        known.map(|(_, offsets)| Arc::clone(offsets))
+    }
+
+    /// Remembers the offsets of entries that are erased through a delete.
+    pub(super) fn set_erased(&self, through: u64, offsets: &Arc<Vec<u64>>) {
+        let new = Some((through, Arc::clone(offsets)));
+        *self.erased.lock().expect("no thread panics with this lock") = new;
     }
 
     fn deletes(&self) -> std::sync::MutexGuard<'_, PendingDeletes> {

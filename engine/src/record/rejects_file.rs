@@ -145,6 +145,26 @@ impl RejectsFile {
         redact().map_err(|source| RejectsError { path: directory.join(FILE_NAME), source })
     }
 
+    /// Bytes of the file in `directory`, and of those that were rotated.
+    pub fn bytes_in(directory: &Path) -> Result<u64, RejectsError> {
+        let measure = || {
+            let rotated = rotated_generations(directory)?;
+            let rotated =
+                rotated.into_iter().map(|generation| self::rotated(directory, generation));
+            let mut bytes = 0;
+            for path in rotated.chain([directory.join(FILE_NAME)]) {
+                match fs::metadata(&path) {
+                    Ok(meta) => bytes += meta.len(),
+                    // It may be rotated meanwhile, or never have been needed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(bytes)
+        };
+        measure().map_err(|source| RejectsError { path: directory.join(FILE_NAME), source })
+    }
+
     /// How far the file is written.
     pub fn mark(&self) -> RejectsMark {
         self.mark

@@ -11,6 +11,22 @@ fn small_segments() -> StoreOptions {
 }
 
 #[test]
+fn the_first_entry_since_a_time_is_found() {
+    let host = Host::new(StoreOptions { segment_bytes: 1, ..StoreOptions::default() });
+    let log = host.store().log();
+    assert_eq!(log.first_since(0).unwrap(), Offset::START);
+    for now_ms in [10, 10, 20, 35] {
+        let entries = vec![Entry { kind: EntryKind::Record, bytes: b"x" }; 3];
+        log.append(&[Chunk { now_ms, mark: None, rejects: None, entries }]).unwrap();
+    }
+    // (time, first offset)
+    let cases = [(-5, 0), (10, 0), (11, 6), (20, 6), (21, 9), (35, 9), (36, 12)];
+    for (time, first) in cases {
+        assert_eq!(log.first_since(time).unwrap().as_u64(), first, "since {time}");
+    }
+}
+
+#[test]
 fn a_chunk_comes_back_with_everything_around_it() {
     let mut host = Host::new(StoreOptions::default());
     let mark = SourceMark {

@@ -9,6 +9,7 @@ mod erasure;
 mod event_log;
 mod faults;
 mod files;
+mod formats;
 mod journal_model;
 mod kill;
 mod log_model;

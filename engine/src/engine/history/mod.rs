@@ -11,6 +11,7 @@
 
 mod deletes;
 mod lens;
+mod log_page;
 mod moment;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use std::sync::{Arc, MutexGuard};
 use forebay_storage::{Store, StoreOptions};
 
 pub(super) use lens::Lens;
+pub use log_page::{LogKind, LogPage, LogQuestion};
 pub use moment::AsOf;
 
 use super::derivation::Derivation;
