@@ -34,6 +34,15 @@ pub struct Lane {
     served: HashSet<ProfileId, FixedState>,
 }
 
+/// How far lanes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneProgress {
+    /// Profiles taken, those included that a live export was first to.
+    pub taken: u64,
+    /// Profiles in all.
+    pub owed: u64,
+}
+
 /// Whom a lane owes what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purpose {
@@ -103,6 +112,11 @@ impl Lane {
     /// Notes a live export of `profile` to this lane's dataflow.
     pub fn serve(&mut self, profile: ProfileId) {
         self.served.insert(profile);
+    }
+
+    /// How many members were looked at, and how many there are.
+    pub fn progress(&self) -> LaneProgress {
+        LaneProgress { taken: self.next as u64, owed: self.members.len() as u64 }
     }
 
     /// How many members are still to be looked at.

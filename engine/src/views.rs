@@ -205,6 +205,9 @@ pub struct DataflowView {
     pub parked: u64,
     /// Profiles whose export waits for room (`disk_budget`), and will show their state of then.
     pub marked: u64,
+    /// How far its backfill is, while there is one.
+    #[serde(default)]
+    pub backfill: Option<BackfillView>,
     /// Bytes that stored exports take of the destination's `disk_budget`.
     pub stored_bytes: u64,
     /// Dead letters kept.
@@ -229,6 +232,19 @@ pub struct DataflowView {
     pub request_ms: LatencyView,
     /// Record accepted to export delivered, milliseconds; replays left out.
     pub delivery_ms: LatencyView,
+}
+
+/// How far a backfill is: profiles whose export is stored, or was sent live meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackfillView {
+    /// Profiles in all.
+    pub owed: u64,
+    /// Profiles done.
+    pub taken: u64,
+    /// Profiles per second, over the last ten seconds.
+    pub per_second: f64,
+    /// How long the rest takes at that rate; `null` where nothing was taken lately.
+    pub left_ms: Option<u64>,
 }
 
 /// Requests that ended, by how.

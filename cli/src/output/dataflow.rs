@@ -3,7 +3,7 @@
 //! Twenty numbers a dataflow do not fit into a line of a terminal, so there are three tables, each for
 //! one question and within 100 columns for ids of usual length.
 
-use forebay_engine::views::{DataflowView, LatencyView};
+use forebay_engine::views::{BackfillView, DataflowView, LatencyView};
 
 use super::span::span;
 use super::table::{Align, number, table};
@@ -42,6 +42,10 @@ pub(crate) fn dataflow_tables(views: &[DataflowView]) -> String {
         parts.push(attempt_table(views));
         parts.push(latency_table(views));
     }
+    let backfills: Vec<String> = views.iter().filter_map(backfill_line).collect();
+    if !backfills.is_empty() {
+        parts.push(backfills.join("\n"));
+    }
     let errors: Vec<String> = views.iter().filter_map(error_line).collect();
     if !errors.is_empty() {
         parts.push(errors.join("\n"));
@@ -55,6 +59,9 @@ pub(crate) fn dataflow_page(view: &DataflowView) -> String {
     let mut line = |name: &str, text: String| lines.push(format!("{name:<14} {text}"));
     line("last sequence", view.last_sequence.to_string());
     line("waiting", waiting(view));
+    if let Some(backfill) = &view.backfill {
+        line("backfill", backfill_text(backfill));
+    }
     line("dead letters", dead_letters(view));
     if view.state == "stopped" {
         return lines.join("\n");
@@ -138,6 +145,19 @@ fn latency_table(views: &[DataflowView]) -> String {
         ]
     });
     table(&columns, &rows.collect::<Vec<_>>())
+}
+
+fn backfill_text(backfill: &BackfillView) -> String {
+    let left = backfill.left_ms.map_or_else(
+        || "nothing was taken in the last seconds".to_owned(),
+        |ms| format!("{} profiles/s, about {} left", rate(backfill.per_second), span(ms)),
+    );
+    format!("{} of {} profiles, {left}", number(backfill.taken), number(backfill.owed))
+}
+
+fn backfill_line(view: &DataflowView) -> Option<String> {
+    let backfill = view.backfill.as_ref()?;
+    Some(format!(" {}: backfill: {}", view.id, backfill_text(backfill)))
 }
 
 fn error_line(view: &DataflowView) -> Option<String> {

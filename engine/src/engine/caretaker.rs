@@ -40,6 +40,7 @@ impl Caretaker {
         let mut look_at_disk = self.clock.moment();
         loop {
             let now = self.clock.moment();
+            self.shared.lanes.note(now);
             if now >= look_at_disk {
                 look_at_disk = now.plus(DISK_LOOK);
                 self.look_at_disk(&mut watch)?;

@@ -48,6 +48,7 @@ impl Engine {
             in_flight: state.in_flight,
             parked: state.parked,
             marked: self.store.outbox().marked(&dataflow.id),
+            backfill: self.shared.lanes.view(&dataflow.id),
             stored_bytes: self.store.outbox().stored_bytes(&dataflow.id),
             dead_letters: self.store.dead_letters().count(&dataflow.id),
             replays: state.replays,

@@ -434,7 +434,7 @@ impl Deriver {
             }
             self.unsynced_exports = 0;
         }
-        self.shared.publish_lanes(self.derivation.projection.lane_dataflows());
+        self.shared.lanes.publish(self.derivation.projection.lane_progress());
         let next_boundary = self.derivation.projection.next_boundary();
         self.shared.publish(self.derivation.next(), next_boundary);
         Ok(())

@@ -93,7 +93,7 @@ impl Engine {
     /// Looked at from back to front: what is taken from the lanes or the marks is counted in the next
     /// place before it is gone from the one before.
     fn drain_state(&self, delivery: &Delivery, dataflow: &str) -> DrainState {
-        let has_lane = self.shared.has_lane(dataflow);
+        let has_lane = self.shared.lanes.is_open(dataflow);
         let (marked, next) = self.store.outbox().marked_and_next_sequence(dataflow);
         let is_told = delivery.state(dataflow).is_none_or(|state| state.durable + 1 >= next);
         match delivery.drained(dataflow).unwrap_or(DrainState::Idle) {

@@ -42,6 +42,7 @@ mod held_back;
 mod history;
 mod import;
 mod journal;
+mod lanes;
 mod notice;
 mod open;
 mod playback;

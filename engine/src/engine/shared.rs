@@ -1,13 +1,14 @@
 //! What the engine's threads tell each other beside the queues: failure, stop, notices, the clock, and
 //! which deletes are still to be compacted.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::lanes::Lanes;
 use super::notice::Notice;
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -29,8 +30,8 @@ pub(super) struct Shared {
     derived_next: AtomicU64,
     /// Rung when the two above have changed. One ring is enough for any number of changes.
     bell: (Sender<()>, Receiver<()>),
-    /// Dataflows with a backfill lane that is not taken to its end.
-    open_lanes: Mutex<BTreeSet<String>>,
+    /// How far the backfill lanes are that are not taken to their end.
+    pub(super) lanes: Lanes,
     deletes: Mutex<PendingDeletes>,
     log_turn: Mutex<()>,
     /// What is erased and not compacted, through a delete.
@@ -51,7 +52,7 @@ impl Default for Shared {
             derived_next: AtomicU64::new(0),
             deletes: Mutex::default(),
             bell: bounded(1),
-            open_lanes: Mutex::default(),
+            lanes: Lanes::default(),
             log_turn: Mutex::default(),
             erased: Mutex::default(),
             configuration: Mutex::default(),
@@ -202,16 +203,6 @@ impl Shared {
     /// Rings when [`Shared::next_boundary`] or [`Shared::derived_next`] has changed.
     pub(super) fn boundary_bell(&self) -> &Receiver<()> {
         &self.bell.1
-    }
-
-    /// Tells which dataflows have a backfill lane left. What was taken is told to delivery before.
-    pub(super) fn publish_lanes(&self, dataflows: BTreeSet<String>) {
-        *self.open_lanes.lock().expect("no thread panics with this lock") = dataflows;
-    }
-
-    /// Whether `dataflow` has a backfill lane left.
-    pub(super) fn has_lane(&self, dataflow: &str) -> bool {
-        self.open_lanes.lock().expect("no thread panics with this lock").contains(dataflow)
     }
 
     /// Everything below this offset is derived.

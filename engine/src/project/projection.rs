@@ -15,7 +15,7 @@ use super::imports::Imports;
 use super::route::{BatchTime, Routed, RoutedStep, Router};
 use super::shard::{BatchContext, EndedImport, PlacedExport};
 use super::view::View;
-use crate::backfill::{Lane, Purpose};
+use crate::backfill::{Lane, LaneProgress, Purpose};
 use crate::clock::{ClockKind, Timestamp, millis};
 use crate::definitions::{Definitions, MergePolicy};
 use crate::detect::Causes;
@@ -288,6 +288,18 @@ impl Projection {
     /// Whether a lane is open.
     pub fn has_lanes(&self) -> bool {
         !self.lanes.is_empty()
+    }
+
+    /// How far the open lanes of each dataflow are, together.
+    pub fn lane_progress(&self) -> BTreeMap<String, LaneProgress> {
+        let mut all: BTreeMap<String, LaneProgress> = BTreeMap::new();
+        for lane in &self.lanes {
+            let progress = lane.progress();
+            let sum = all.entry(lane.purpose.dataflow.clone()).or_default();
+            sum.taken += progress.taken;
+            sum.owed += progress.owed;
+        }
+        all
     }
 
     /// The dataflows with an open lane.
