@@ -206,7 +206,6 @@ pub struct DataflowView {
     /// Profiles whose export waits for room (`disk_budget`), and will show their state of then.
     pub marked: u64,
     /// How far its backfill is, while there is one.
-    #[serde(default)]
     pub backfill: Option<BackfillView>,
     /// Bytes that stored exports take of the destination's `disk_budget`.
     pub stored_bytes: u64,
@@ -468,8 +467,7 @@ pub struct LogView {
     pub sizes: Option<SizesView>,
 }
 
-/// What takes how much of a data directory, in bytes: on disk, or live, which is what would be left if
-/// every file held nothing but what is in use.
+/// What takes how much of a data directory, in bytes. Live is what would be left if it were copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SizesView {
     /// Entries that are definitions, ticks, and what else the engine tells itself.
@@ -586,7 +584,6 @@ pub struct StatusView {
     #[serde(default)]
     pub checkpoint: Option<CheckpointView>,
     /// The disk of the data directory.
-    #[serde(default)]
     pub disk: DiskView,
     /// Exports stored and not done, of all dataflows.
     pub waiting: u64,
