@@ -118,7 +118,7 @@ impl Compactor {
     }
 
     /// `None` if the engine was asked to stop meanwhile.
-    fn compact(&self) -> Result<Option<CompactionView>, EngineError> {
+    pub(super) fn compact(&self) -> Result<Option<CompactionView>, EngineError> {
         let _turn = self.shared.log_turn();
         let bytes_before = self.store.disk_bytes()?;
         let mut view =

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::support::{noise, seed};
 use crate::writer::{Writer, check};
 
-const CUTS: u64 = 5;
+const CUTS: u64 = 20;
 const IMAGE_BYTES: u64 = 768 << 20;
 
 /// Polls until the writer is stopped, 5 ms apart.

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use super::super::appender::{Append, Block};
 use super::super::tally::Tally;
 use super::super::{APPEND_QUEUE, DERIVE_QUEUE};
+use super::mutants::Mutant;
 use super::receivers::Flight;
 use super::world::{World, lock};
 use crate::clock::{Clock, ClockKind, Moment};
 use crate::deliver::by_hand::Sent;
+use crate::deliver::outcome::Outcome;
 use crate::deliver::state::DrainState;
 use crate::input::{LastLine, LineReader, Pace, Position};
 use crate::record::parse_lines;
@@ -41,6 +43,8 @@ enum Action {
     Pass,
     ReplayLetters,
     PurgeLetters,
+    Import,
+    Compact,
     Arm,
     Kill,
     Restart,
@@ -82,6 +86,8 @@ impl World {
             Action::Pass => self.pass(),
             Action::ReplayLetters => self.replay_letters(),
             Action::PurgeLetters => self.purge_letters(),
+            Action::Import => self.import(),
+            Action::Compact => self.compact(),
             Action::Arm => self.arm(),
             Action::Kill => self.kill(),
             Action::Restart => self.restart(),
@@ -97,8 +103,12 @@ impl World {
         if !self.is_calm && self.random.one_in(20) && self.has_letters() {
             return vec![(2, Action::ReplayLetters), (1, Action::PurgeLetters)];
         }
+        if !self.is_calm && self.random.one_in(120) {
+            return vec![(2, Action::Import), (1, Action::Compact)];
+        }
         let now = self.now_ms();
         let running = self.running.as_mut().expect("it runs between two steps");
+        running.go_on_importing();
         if running.line < self.script.lines.len() && running.appends.len() < APPEND_QUEUE {
             actions.push((4, Action::Read));
         }
@@ -138,6 +148,9 @@ impl World {
     pub(super) fn read(&mut self, count: u64) {
         let count = usize::try_from(count).expect("few");
         let running = self.running.as_mut().expect("it runs");
+        if self.mutant == Some(Mutant::SkipsALine) && running.line + 1 < self.script.lines.len() {
+            running.line += 1;
+        }
         let lines = &self.script.lines[running.line..];
         let lines = &lines[..count.min(lines.len())];
         let text: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
@@ -198,6 +211,12 @@ impl World {
         };
         let done = done.map_err(|error| error.to_string());
         running.is_deriving = matches!(done, Ok(true));
+        if self.mutant == Some(Mutant::SendsTooEarly) {
+            for id in running.store.outbox().dataflows() {
+                let last = running.store.outbox().next_sequence(&id) - 1;
+                lock(&running.hands).notify(&id, last);
+            }
+        }
         let next = running.deriver.derivation.next();
         self.tell(|| format!("derive to {next}: {done:?}"));
         self.ended("deriver", done.map(drop));
@@ -249,6 +268,11 @@ impl World {
         let (takes, outcome) = self.receivers.answer(&destination, now);
         let (dataflow, sequence) = (id.to_owned(), export.sequence);
         self.tell(|| format!("{id} {sequence} flies for {takes} ms: {outcome}"));
+        if self.mutant == Some(Mutant::LeavesTheOrder) {
+            let running = self.running.as_ref().expect("it runs");
+            let delivered = Outcome::Status { code: 200, retry_after: None, answer: Vec::new() };
+            lock(&running.hands).ended(&dataflow, sequence, delivered);
+        }
         self.flights.push(Flight { dataflow, sequence, ends_ms: now + takes, outcome });
     }
 
@@ -256,6 +280,13 @@ impl World {
         let Flight { dataflow, sequence, outcome, .. } = self.flights.swap_remove(index);
         self.watch.ended((&dataflow, self.now_ms()), sequence, &outcome);
         self.tell(|| format!("{dataflow} {sequence} ended: {outcome}"));
+        let outcome = match self.mutant {
+            Some(Mutant::LeavesTheOrder) => return,
+            Some(Mutant::LosesAnExport) => {
+                Outcome::Status { code: 200, retry_after: None, answer: Vec::new() }
+            }
+            _ => outcome,
+        };
         let running = self.running.as_ref().expect("it runs");
         lock(&running.hands).ended(&dataflow, sequence, outcome);
     }
@@ -264,6 +295,7 @@ impl World {
     fn pass(&mut self) {
         let now = self.now_ms();
         let most = match self.lateness() {
+            Some(_) if self.mutant == Some(Mutant::WritesTooLate) => 1_000,
             Some(late) => LATE_MAX_MS.saturating_sub(late),
             None => self.next_event().map_or(REST_MAX_MS, |next| next.saturating_sub(now)),
         };
@@ -300,6 +332,7 @@ impl World {
             running.line < self.script.lines.len()
                 || !running.appends.is_empty()
                 || !running.jobs.is_empty()
+                || running.import.is_some()
                 || running.is_deriving
                 || running.checkpointer.has_waiting()
         };

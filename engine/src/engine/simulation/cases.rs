@@ -20,7 +20,7 @@ fn world(lines: &[(&str, bool)], segment_bytes: u64) -> World {
     world
 }
 
-const PROFILE: &str = r#"{"profile":{"identityMap":{"CRMID":[{"id":"c1"}]},"n":1}}"#;
+const PROFILE: &str = r#"{"profile":{"identityMap":{"CRMID":[{"id":"c1"}]},"n":1},"line":0}"#;
 
 #[test]
 fn a_line_refused_in_a_block_that_a_crash_cuts_off_is_refused_once() {
@@ -33,4 +33,44 @@ fn a_line_refused_in_a_block_that_a_crash_cuts_off_is_refused_once() {
     assert_eq!(world.acknowledged.entries.len(), 2, "the definitions, and the first block");
     world.come_to_rest();
     world.check_end();
+}
+
+/// Every kind of operation, but for the opening of a state of which a GiB was written.
+const OPERATIONS: [WriteOp; 22] = [
+    WriteOp::Append,
+    WriteOp::SyncLog,
+    WriteOp::OpenSegment,
+    WriteOp::PlanErasure,
+    WriteOp::CopySegment,
+    WriteOp::SwapSegment,
+    WriteOp::RemoveSegment,
+    WriteOp::FinishErasure,
+    WriteOp::OpenState,
+    WriteOp::CopyState,
+    WriteOp::SwapState,
+    WriteOp::RemoveState,
+    WriteOp::StoreExports,
+    WriteOp::TrimExports,
+    WriteOp::WithdrawExports,
+    WriteOp::Progress,
+    WriteOp::DeadLetter,
+    WriteOp::Meta,
+    WriteOp::SyncState,
+    WriteOp::WriteCheckpoint,
+    WriteOp::NameCheckpoint,
+    WriteOp::RemoveCheckpoint,
+];
+
+/// Seeds within which each kind of operation must come.
+const SEEDS: u64 = 60;
+
+#[test]
+fn after_a_crash_at_any_kind_of_operation_all_is_as_if_there_had_been_none() {
+    for operation in OPERATIONS {
+        for crash in [Crash::Kill, Crash::Fault] {
+            let comes = |seed: &u64| World::aimed(*seed, operation, crash);
+            let came = (1..=SEEDS).find(comes);
+            assert!(came.is_some(), "{crash:?} at {operation:?} does not come in {SEEDS} seeds");
+        }
+    }
 }

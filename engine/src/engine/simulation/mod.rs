@@ -18,6 +18,7 @@ mod actors;
 mod cases;
 mod checks;
 mod disk;
+mod mutants;
 mod operator;
 mod random;
 mod receivers;

@@ -19,6 +19,8 @@ const STEP_MS: u64 = 11 * 60_000;
 pub(super) struct Script {
     pub(super) clock: ClockKind,
     pub(super) configs: Vec<Config>,
+    /// Whether there is so little room that profiles are only marked.
+    pub(super) is_tight: bool,
     /// The lines of the file that is read, and where it stops being any.
     pub(super) lines: Vec<Line>,
     /// When checkpoints are made.
@@ -45,19 +47,26 @@ impl Script {
         };
         let mut writer = Lines { random: random.split(), customers, first_ms, written: 0 };
         let lines = (0..count).map(|_| writer.line()).collect();
-        let config = load(&configuration(random, clock), &scratch.join("forebay.toml"));
+        let is_tight = random.one_in(4);
+        let configs = (0..random.within(1, 4))
+            .map(|_| {
+                let text = configuration(random, (clock, is_tight));
+                load(&text, &scratch.join("forebay.toml"))
+            })
+            .collect();
         let trouble_in = *random.pick(&[25, 50, 100, 400]);
         let rare = CheckpointPolicy { entries_max: 20, ..CheckpointPolicy::NEVER };
         let checkpoints = *random.pick(&[CheckpointPolicy::NEVER, rare, CheckpointPolicy::EAGER]);
-        Self { clock, configs: vec![config], lines, checkpoints, trouble_in }
+        Self { clock, configs, is_tight, lines, checkpoints, trouble_in }
     }
 
     /// These lines, and no trouble but what is asked for.
     pub(super) fn of_lines(random: &mut Random, scratch: &Path, lines: Vec<Line>) -> Self {
         let clock = ClockKind::Event;
-        let config = load(&configuration(random, clock), &scratch.join("forebay.toml"));
+        let config = load(&configuration(random, (clock, false)), &scratch.join("forebay.toml"));
         let checkpoints = CheckpointPolicy::NEVER;
-        Self { clock, configs: vec![config], lines, checkpoints, trouble_in: u64::MAX }
+        let (configs, is_tight, trouble_in) = (vec![config], false, u64::MAX);
+        Self { clock, configs, is_tight, lines, checkpoints, trouble_in }
     }
 }
 
@@ -69,13 +78,21 @@ fn load(text: &str, path: &Path) -> Config {
     }
 }
 
-fn configuration(random: &mut Random, clock: ClockKind) -> String {
+fn configuration(random: &mut Random, (clock, is_tight): (ClockKind, bool)) -> String {
     let mut text = format!("clock = \"{}\"\nexited_retention = \"3h\"\n", clock.as_str());
     text.push_str(
         r#"dedupe_window = "4h"
+[[merge_policy]]
+id = "linked"
+default = true
+identity_graph = "pdg"
+[[merge_policy]]
+id = "single"
+identity_graph = "none"
 [[audience]]
-id = "big"
-pql = 'xEvent[eventType = "buy"].sum(v) > 12'
+id = "alone"
+merge_policy = "single"
+pql = 'xEvent.count() > 1'
 [[audience]]
 id = "recent"
 pql = 'xEvent[timestamp occurs <= 2 hours before now].count() >= 2'
@@ -91,9 +108,18 @@ type = "upload"
 ttl = "5h"
 "#,
     );
+    let least = random.pick(&[3, 12, 20]);
+    writeln!(
+        text,
+        "[[audience]]\nid = \"big\"\npql = 'xEvent[eventType = \"buy\"].sum(v) > {least}'"
+    )
+    .expect("text grows");
     let destinations = random.within(1, 2);
     for number in 0..destinations {
         destination(&mut text, number, random);
+        if is_tight {
+            text.push_str("disk_budget = \"1KB\"\n");
+        }
     }
     for number in 0..random.within(1, 3) {
         let to = random.below(destinations);
@@ -123,6 +149,7 @@ fn dataflow(text: &mut String, (number, to): (u64, u64), random: &mut Random) {
         r#"["us", "vip"]"#,
         r#"["big", "recent", "us", "calm", "vip"]"#,
         r#"["calm"]"#,
+        r#"["alone", "us"]"#,
     ];
     let audiences = random.pick(&sets);
     let attributes = random.pick(&[r#"["n"]"#, r#"["n", "country"]"#, r#"["person"]"#]);
@@ -134,6 +161,12 @@ fn dataflow(text: &mut String, (number, to): (u64, u64), random: &mut Random) {
     .expect("text grows");
     if random.one_in(4) {
         text.push_str("memberships = \"mapped\"\n");
+    }
+    if random.one_in(6) {
+        text.push_str("backlog = \"latest\"\n");
+    }
+    if random.one_in(8) {
+        text.push_str("paused = true\n");
     }
     if random.one_in(4) {
         text.push_str("same_value_writes = \"ignore\"\n");

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::deliver::backlog::Export;
 use crate::deliver::health::Role;
 use crate::deliver::outcome::Outcome;
-use crate::deliver::settings::Sending;
+use crate::deliver::settings::{Sending, Waiting};
 
 /// What had ended so long before a crash is not repeated after it.
 const UNWRITTEN_MS: u64 = 100;
@@ -53,6 +53,8 @@ struct Limits {
     first_backoff_ms: u64,
     attempts: u32,
     is_paused: bool,
+    /// Whether a newer export may take the place of one that waits.
+    collapses: bool,
 }
 
 /// A stored export and what became of it.
@@ -101,8 +103,12 @@ impl Watch {
                 first_backoff_ms: u64::try_from(backoff.as_millis()).expect("it is short"),
                 attempts: settings.retry.max_retries + 1,
                 is_paused: dataflow.sending == Sending::Paused,
+                collapses: dataflow.waiting == Waiting::Latest,
             };
-            self.flows.entry(dataflow.id.clone()).or_default().limits = limits;
+            let flow = self.flows.entry(dataflow.id.clone()).or_default();
+            let collapses = flow.limits.collapses;
+            flow.limits = limits;
+            flow.limits.collapses |= collapses;
         }
     }
 
@@ -275,7 +281,9 @@ impl FlowWatch {
     ) {
         let earlier = self.rows.range(..export.sequence);
         for (sequence, row) in earlier.filter(|(_, row)| row.export.profile == export.profile) {
-            let is_over = row.may_be_purged || matches!(row.fate, Fate::Delivered { .. });
+            let is_over = self.limits.collapses
+                || row.may_be_purged
+                || matches!(row.fate, Fate::Delivered { .. });
             assert!(
                 is_over || is_done(*sequence),
                 "{} leaves before {sequence} of its profile is done: {:?}",

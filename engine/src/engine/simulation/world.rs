@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded};
-use forebay_storage::{EntryKind, Offset, Store};
+use forebay_storage::{EntryKind, Offset, Store, WriteOp};
 
 use super::super::appender::{Append, Appender, ClockRules};
 use super::super::checkpoint_policy::CheckpointPolicy;
@@ -17,12 +17,14 @@ use super::super::shared::Shared;
 use super::super::stored_backlog::StoredBacklog;
 use super::super::{DERIVE_QUEUE, Mode, Options, Progress};
 use super::disk::{Crash, Disk};
+use super::mutants::Mutant;
+use super::operator::Importing;
 use super::random::Random;
 use super::receivers::{Flight, Receivers};
 use super::script::{START_MS, Script};
 use super::twin::Twin;
 use super::watch::Watch;
-use crate::clock::{Clock, millis};
+use crate::clock::{Clock, ClockKind, millis};
 use crate::config::Config;
 use crate::deliver::backlog::Backlog;
 use crate::deliver::by_hand::{ByHand, Setup};
@@ -53,6 +55,12 @@ pub(super) struct World {
     pub(super) running: Option<Running>,
     /// Which configuration holds.
     pub(super) config: usize,
+    /// Whether there is but one trap.
+    is_aimed_at: bool,
+    /// Whether a trap has sprung.
+    pub(super) aimed: bool,
+    /// What is done wrong on purpose.
+    pub(super) mutant: Option<Mutant>,
     /// No more trouble.
     pub(super) is_calm: bool,
     pub(super) flights: Vec<Flight>,
@@ -76,6 +84,7 @@ pub(super) struct Running {
     /// Requests to the appender, each with the lines that it will refuse.
     pub(super) appends: VecDeque<(Append, Vec<String>)>,
     pub(super) jobs: Receiver<Job>,
+    pub(super) kind: ClockKind,
     pub(super) deriver: Deriver,
     pub(super) checkpointer: Checkpointer,
     /// Whether the deriver looks for something to do.
@@ -84,6 +93,8 @@ pub(super) struct Running {
     pub(super) backlog: Arc<dyn Backlog>,
     /// The line of the file that is read next.
     pub(super) line: usize,
+    /// An import that was begun.
+    pub(super) import: Option<Importing>,
 }
 
 /// Nobody watches.
@@ -122,23 +133,53 @@ impl World {
             acknowledged: Acknowledged::default(),
             running: None,
             config: 0,
+            is_aimed_at: false,
+            aimed: false,
+            mutant: None,
             is_calm: false,
             flights: Vec::new(),
             trace: VecDeque::new(),
         }
     }
 
-    /// Trouble first, then calm, in which everything must come to rest; then all is compared.
+    /// A world whose only trouble is one crash, at an operation of this kind; whether that came.
+    pub(super) fn aimed(seed: u64, operation: WriteOp, crash: Crash) -> bool {
+        let mut random = Random::new(seed);
+        let disk = Disk::new(1_000);
+        let mut script = Script::new(&mut random, &disk.beside(""));
+        script.trouble_in = u64::MAX;
+        let mut world = Self::of(seed, random, (disk, script));
+        world.is_aimed_at = true;
+        let others = world.random.below(3);
+        world.disk.arm(others, crash, Some(operation));
+        world.open();
+        for _ in 0..400 {
+            world.step();
+        }
+        let has_come = world.aimed;
+        world.finish();
+        has_come
+    }
+
+    /// Trouble first, then calm.
     pub(super) fn run(&mut self) {
         for _ in 0..self.random.within(100, 900) {
             self.step();
         }
+        self.finish();
+    }
+
+    /// Calm, in which everything must come to rest; then all is compared.
+    pub(super) fn finish(&mut self) {
         self.is_calm = true;
         self.receivers.heal();
         self.disk.disarm();
         // A destination that answered 410 is sent to again by the next run only.
         self.restart();
         self.come_to_rest();
+        if self.random.one_in(4) {
+            self.compact();
+        }
         self.restart();
         self.check_end();
     }
@@ -168,6 +209,7 @@ impl World {
 
     /// Judges how a step of the engine ended.
     pub(super) fn ended(&mut self, actor: &str, result: Result<(), String>) {
+        self.aimed |= self.disk.sprung().is_some();
         match (result, self.disk.sprung()) {
             (Ok(()), None) => self.note_exports(),
             (Err(_), Some((op, crash))) => {
@@ -218,8 +260,9 @@ impl World {
 
     /// Begins a life, with traps on the way.
     pub(super) fn open(&mut self) {
+        self.change_configuration();
         for _ in 0..OPENINGS_MAX {
-            if !self.is_calm && self.random.one_in(3) {
+            if !self.is_calm && !self.is_aimed_at && self.random.one_in(3) {
                 self.arm();
             }
             match self.try_open() {
@@ -233,6 +276,7 @@ impl World {
                 Err(error) => {
                     let sprung = self.disk.sprung();
                     assert!(sprung.is_some(), "it does not open: {error}");
+                    self.aimed = true;
                     self.tell(|| format!("opening: {sprung:?}"));
                     self.die(true);
                 }
@@ -248,6 +292,17 @@ impl World {
         let crash = *self.random.pick(&[Crash::Kill, Crash::Kill, Crash::Fault]);
         let others = self.random.below(TRAP_WITHIN);
         self.disk.arm(others, crash, None);
+    }
+
+    /// Another configuration holds from the next opening on, now and then.
+    fn change_configuration(&mut self) {
+        let is_last = self.config + 1 == self.script.configs.len();
+        if !self.is_calm && !is_last && self.random.one_in(3) {
+            self.config += 1;
+            let number = self.config;
+            self.watch.count("configuration");
+            self.tell(|| format!("configuration {number}"));
+        }
     }
 
     fn try_open(&mut self) -> Result<Running, EngineError> {
@@ -339,23 +394,20 @@ impl Running {
             appender,
             appends: VecDeque::new(),
             jobs: job_queue,
+            kind,
             deriver,
             checkpointer,
             is_deriving: true,
             hands,
             backlog,
             line: usize::try_from(line).expect("few lines"),
+            import: None,
         })
     }
 
     /// Derives what is accepted and stops the workers. What was not appended yet is not accepted.
     fn close(&mut self) -> Result<(), String> {
-        while let Ok(job) = self.jobs.try_recv() {
-            self.deriver.work_on(job).map_err(|error| error.to_string())?;
-            self.checkpointer.write_waiting().map_err(|error| error.to_string())?;
-        }
-        // There is room for one.
-        self.checkpointer.write_waiting().map_err(|error| error.to_string())?;
+        self.derive_all()?;
         self.deriver.close().map_err(|error| error.to_string())?;
         self.checkpointer.write_waiting().map_err(|error| error.to_string())?;
         let ids = lock(&self.hands).ids();
@@ -366,10 +418,23 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Does all jobs that wait, and writes what was cut meanwhile.
+    pub(super) fn derive_all(&mut self) -> Result<(), String> {
+        // There is room for one cut only.
+        self.checkpointer.write_waiting().map_err(|error| error.to_string())?;
+        while let Ok(job) = self.jobs.try_recv() {
+            self.deriver.work_on(job).map_err(|error| error.to_string())?;
+            self.checkpointer.write_waiting().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for World {
     /// Tells what led to a failure.
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.mutant.is_none() {
             let mut err = std::io::stderr();
             let trace = self.trace.make_contiguous().join("\n");
             writeln!(err, "{trace}\nsimulation: FOREBAY_SEED={} failed", self.seed).ok();
