@@ -35,3 +35,4 @@ mod resume;
 mod secrets;
 mod tidy;
 mod tls;
+mod verify;

@@ -110,12 +110,10 @@ pub(crate) enum Command {
     /// Access tokens
     #[command(hide = true)]
     Token(NotBuilt),
-    /// Derive everything again from the log and compare
-    #[command(hide = true)]
-    Verify(NotBuilt),
-    /// Derive everything again from the log and replace
-    #[command(hide = true)]
-    Rebuild(NotBuilt),
+    /// Derive everything again from the log and compare; sends nothing
+    Verify,
+    /// Derive everything again from the log and replace what was derived; sends nothing
+    Rebuild,
 }
 
 /// Takes whatever follows a command that is not built yet.
@@ -405,8 +403,6 @@ impl Args {
         match &self.command {
             Command::Alerts(_) => Some("`forebay alerts`"),
             Command::Token(_) => Some("`forebay token`"),
-            Command::Verify(_) => Some("`forebay verify`"),
-            Command::Rebuild(_) => Some("`forebay rebuild`"),
             Command::Audience(Audience::Backtest(_)) => Some("`forebay audience backtest`"),
             Command::Dataflow(Dataflow::Runs(_)) => Some("`forebay dataflow runs`"),
             Command::Run(run) if run.follow => Some("`run --follow`"),
@@ -489,7 +485,8 @@ mod tests {
             ("audience show", false, None),
             ("alerts list", true, Some("`forebay alerts`")),
             ("token new", true, Some("`forebay token`")),
-            ("verify", true, Some("`forebay verify`")),
+            ("verify --output json", true, None),
+            ("rebuild", true, None),
             ("--output yaml status", false, None),
             ("sttaus", false, None),
         ];

@@ -5,9 +5,11 @@
 
 pub mod explanation;
 pub mod export;
+mod history;
 
 use std::collections::BTreeMap;
 
+pub use history::{DifferenceView, RebuildView, VerificationView};
 use serde::{Deserialize, Serialize};
 
 /// What a run did and where it ended: the last line of `run --drain --output json`.

@@ -4,6 +4,7 @@ mod audience;
 mod check;
 mod dataflow;
 mod dead_letters;
+mod derived;
 mod destination;
 mod explain;
 mod import_audience;
@@ -43,8 +44,8 @@ pub(crate) fn dispatch(args: Args) -> Result<Outcome, CliError> {
         Command::DeadLetters(letters) => dead_letters::run(&letters, global),
         Command::Log(log) => log::run(&log, global),
         Command::Explain(explain) => explain::run(&explain, global),
-        Command::Alerts(_) | Command::Token(_) | Command::Verify(_) | Command::Rebuild(_) => {
-            Err(CliError::not_built("this command"))
-        }
+        Command::Verify => derived::verify(global),
+        Command::Rebuild => derived::rebuild(global),
+        Command::Alerts(_) | Command::Token(_) => Err(CliError::not_built("this command")),
     }
 }

@@ -15,7 +15,8 @@ use forebay_engine::views::explanation::StandingView;
 use forebay_engine::views::export::ExportView;
 use forebay_engine::views::{
     AudiencePage, AudienceView, CompactionView, DataflowView, DeadLetterPage, DestinationView,
-    ImportSummary, IngestSummary, LogView, MemberView, ProfileView, ReplayView, StatusView,
+    ImportSummary, IngestSummary, LogView, MemberView, ProfileView, RebuildView, ReplayView,
+    StatusView, VerificationView,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -71,6 +72,10 @@ pub(crate) enum Question {
     LogStats,
     /// `forebay log compact`
     Compact,
+    /// `forebay verify`
+    Verify,
+    /// `forebay rebuild`
+    Rebuild,
     /// `forebay ingest`: frames follow. `source` stands in rejects.
     Ingest { source: String },
     /// `forebay audience show`
@@ -122,6 +127,8 @@ pub(crate) enum Answer {
     LogStats(LogView),
     Log(LogPage),
     Compact(CompactionView),
+    Verify(VerificationView),
+    Rebuild(RebuildView),
     Ingest(IngestSummary),
     /// `None` if there is no such audience.
     Audience(Option<AudiencePage>),

@@ -66,6 +66,8 @@ impl Service for Engine {
                 Answer::PurgeDeadLetters(self.purge_dead_letters(selection, *limit)?)
             }
             Question::LogStats => Answer::LogStats(self.log_stats()?),
+            Question::Verify => Answer::Verify(self.verify(&Quiet)?),
+            Question::Rebuild => Answer::Rebuild(self.rebuild(&Quiet)?),
             Question::Compact => Answer::Compact(self.compact()?),
             Question::Audience { id } => Answer::Audience(self.audience_page(id)?),
             Question::ExplainStanding(question) => {

@@ -409,7 +409,7 @@ impl Deriver {
 
     /// Lets another derivation of the same log take the place of this one, at `offset`. Returns the
     /// one that was replaced.
-    fn replace(
+    pub(super) fn replace(
         &mut self,
         mut successor: Box<Derivation>,
         offset: u64,

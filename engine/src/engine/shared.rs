@@ -139,6 +139,17 @@ impl Shared {
         Ok(!self.is_stopping())
     }
 
+    /// Waits for `moment`, if not everything below `next` is derived: whoever derives has better use
+    /// for the machine.
+    pub(super) fn make_way(&self, next: u64, moment: Duration) {
+        if self.derived_next() < next && !self.is_stopping() {
+            let waited = self.changed.wait_timeout_while(self.lock(), moment, |failure| {
+                failure.is_none() && !self.is_stopping()
+            });
+            drop(waited.expect("no thread panics with this lock"));
+        }
+    }
+
     /// Waits for what a thread was asked for; `None` if it has ended. A thread that failed may leave
     /// the request in its queue, so that nobody will ever answer or hang up.
     pub(super) fn answer<T>(&self, answer: &Receiver<T>) -> Option<T> {

@@ -19,7 +19,7 @@ impl AudienceNo {
 }
 
 /// Whether a profile is in an audience, if it ever was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// Was in, and left.
     Exited,

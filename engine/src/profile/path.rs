@@ -97,6 +97,12 @@ impl PathTable {
         id == ancestor
     }
 
+    /// All paths, the root first.
+    pub fn ids(&self) -> impl Iterator<Item = PathId> + use<> {
+        let end = u32::try_from(self.nodes.len()).expect("fewer than 2^32 paths");
+        (0..end).map(PathId)
+    }
+
     /// The segments from the first to the last.
     pub fn segments(&self, mut id: PathId) -> Vec<&str> {
         let mut segments = Vec::with_capacity(self.depth(id));

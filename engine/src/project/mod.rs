@@ -19,6 +19,7 @@
 //! same bytes.
 
 pub mod catalog;
+pub mod compare;
 pub mod context;
 pub mod erase;
 mod facts;

@@ -357,6 +357,22 @@ impl Projection {
         }
     }
 
+    /// One profile of the default policy, for a test that damages it.
+    #[cfg(test)]
+    pub(crate) fn profile_mut(
+        &mut self,
+        id: ProfileId,
+    ) -> Option<&mut crate::profile::state::Profile> {
+        let view = self.default_view();
+        self.views[view].profile_mut(id)
+    }
+
+    /// The clock, for a test that damages it.
+    #[cfg(test)]
+    pub(crate) fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
     /// Place of the default policy's view; before any definitions, of the one to come.
     fn default_view(&self) -> usize {
         let is_default = |view: &View| view.number.is_some() && view.policy.default;

@@ -235,6 +235,17 @@ impl Shard {
         self.profiles.get(&id)
     }
 
+    /// One profile, for a test that damages it.
+    #[cfg(test)]
+    pub(crate) fn get_mut(&mut self, id: ProfileId) -> Option<&mut Profile> {
+        self.profiles.get_mut(&id)
+    }
+
+    /// All profiles, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (ProfileId, &Profile)> {
+        self.profiles.iter().map(|(id, profile)| (*id, profile))
+    }
+
     /// All profiles' ids, ascending.
     pub fn ids(&self) -> Vec<ProfileId> {
         let mut ids: Vec<_> = self.profiles.keys().copied().collect();

@@ -143,11 +143,25 @@ impl View {
         self.shards[home(id)].get(id)
     }
 
+    /// One profile, for a test that damages it.
+    #[cfg(test)]
+    pub(crate) fn profile_mut(&mut self, id: ProfileId) -> Option<&mut Profile> {
+        self.shards[home(id)].get_mut(id)
+    }
+
     /// All profiles' ids, ascending.
     pub fn ids(&self) -> Vec<ProfileId> {
         let mut ids: Vec<ProfileId> = self.shards.par_iter().flat_map_iter(Shard::ids).collect();
         ids.par_sort_unstable();
         ids
+    }
+
+    /// What `of` makes of each profile, in parallel, in no particular order.
+    pub fn map_profiles<T: Send>(&self, of: impl Fn(ProfileId, &Profile) -> T + Sync) -> Vec<T> {
+        let each = |shard: &Shard| -> Vec<T> {
+            shard.iter().map(|(id, profile)| of(id, profile)).collect()
+        };
+        self.shards.par_iter().flat_map_iter(each).collect()
     }
 
     /// How many profiles are in an audience.

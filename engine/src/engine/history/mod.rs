@@ -7,12 +7,18 @@
 //! Whoever is erased by a delete, wherever it stands, is in no answer: the past is told as if they had
 //! never been (`SPEC.md` §3), whether their bytes are gone already or not.
 //!
+//! The whole log is derived anew to compare it with what the engine has, or to replace that
+//! ([`verify`], [`rebuild`]).
+//!
 //! Nothing here can send: a history has neither a delivery nor the writing side of an outbox.
 
+mod beside;
 mod deletes;
 mod lens;
 mod log_page;
 mod moment;
+mod rebuild;
+mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
