@@ -4,6 +4,7 @@ mod as_of;
 mod audiences_time;
 mod authentication;
 mod backfill;
+mod backtest;
 mod causes;
 mod checkpoint;
 mod cli;

@@ -3,6 +3,7 @@
 //! Commands and options that the contract names and this version does not have are parsed too, so
 //! that they are answered with "not built yet" and not with "did you mean".
 
+mod backtest;
 mod explain;
 mod log;
 
@@ -18,6 +19,7 @@ use forebay_engine::engine::{AsOf, LastAttempt};
 
 use crate::durations;
 
+pub(crate) use backtest::{Backtest, By};
 pub(crate) use explain::Explain;
 pub(crate) use log::{Cat, Log};
 
@@ -238,9 +240,8 @@ pub(crate) enum Audience {
         /// The audience
         id: String,
     },
-    /// Who would have been in it
-    #[command(hide = true)]
-    Backtest(NotBuilt),
+    /// Who would have entered and left, had a rule been there from the beginning
+    Backtest(Backtest),
 }
 
 /// `forebay dataflow`
@@ -403,7 +404,6 @@ impl Args {
         match &self.command {
             Command::Alerts(_) => Some("`forebay alerts`"),
             Command::Token(_) => Some("`forebay token`"),
-            Command::Audience(Audience::Backtest(_)) => Some("`forebay audience backtest`"),
             Command::Dataflow(Dataflow::Runs(_)) => Some("`forebay dataflow runs`"),
             Command::Run(run) if run.follow => Some("`run --follow`"),
             Command::Run(run) if run.listen.is_some() => Some("`run --listen`"),
@@ -455,7 +455,6 @@ mod tests {
             ("audience", false, None),
             ("audience list", true, None),
             ("audience members vip --limit 5", true, None),
-            ("audience backtest f.pql --from a --to b", true, Some("`forebay audience backtest`")),
             ("dataflow list", true, None),
             ("dataflow status", true, None),
             ("dataflow status to_sink", true, None),

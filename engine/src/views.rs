@@ -9,7 +9,9 @@ mod history;
 
 use std::collections::BTreeMap;
 
-pub use history::{DifferenceView, RebuildView, VerificationView};
+pub use history::{
+    BacktestView, BucketView, DifferenceView, FlipView, RebuildView, VerificationView,
+};
 use serde::{Deserialize, Serialize};
 
 /// What a run did and where it ended: the last line of `run --drain --output json`.

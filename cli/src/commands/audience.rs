@@ -2,6 +2,7 @@
 
 use forebay_engine::views::{AudiencePage, AudienceView, IdentityView, MemberView};
 
+use super::backtest;
 use super::suggestion::check_known;
 use crate::args::{Audience, Format, Global};
 use crate::exit_code::{CliError, Outcome};
@@ -24,7 +25,7 @@ pub(crate) fn run(command: &Audience, global: &Global) -> Result<Outcome, CliErr
             members(id, limit.unwrap_or(default), global)?;
         }
         Audience::Show { id } => show(id, global)?,
-        Audience::Backtest(_) => return Err(CliError::not_built("this command")),
+        Audience::Backtest(args) => return backtest::run(args, global),
     }
     Ok(Outcome::Ok)
 }

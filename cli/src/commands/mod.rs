@@ -1,6 +1,7 @@
 //! One file a command: ask, print, say how it went.
 
 mod audience;
+mod backtest;
 mod check;
 mod dataflow;
 mod dead_letters;

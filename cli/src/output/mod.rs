@@ -8,6 +8,7 @@ macro_rules! tell {
     ($($arguments:tt)*) => { $crate::output::tell_arguments(format_args!($($arguments)*)) };
 }
 
+mod backtest;
 mod dataflow;
 mod destination;
 mod explanation;
@@ -16,6 +17,7 @@ mod span;
 mod summary;
 mod table;
 
+pub(crate) use backtest::backtest_text;
 pub(crate) use dataflow::{dataflow_page, dataflow_table, dataflow_tables};
 pub(crate) use destination::{destination_entry, destination_state, trial_text};
 pub(crate) use explanation::standing_page;

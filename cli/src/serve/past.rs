@@ -25,6 +25,7 @@ pub(super) fn answer(
             Answer::Export(Box::new(history.explain_export(export, progress)?))
         }
         PastQuestion::Log(question) => Answer::Log(history.log_page(question)?),
+        PastQuestion::Backtest(asked) => Answer::Backtest(history.backtest(asked, progress)?),
     })
 }
 

@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
 use forebay_engine::engine::{
-    AsOf, Import, LogPage, LogQuestion, Payload, ProfileQuestion, Selection, StandingQuestion,
+    AsOf, Backtest, Import, LogPage, LogQuestion, Payload, ProfileQuestion, Selection,
+    StandingQuestion,
 };
 use forebay_engine::error::EngineError;
 use forebay_engine::views::explanation::StandingView;
 use forebay_engine::views::export::ExportView;
 use forebay_engine::views::{
-    AudiencePage, AudienceView, CompactionView, DataflowView, DeadLetterPage, DestinationView,
-    ImportSummary, IngestSummary, LogView, MemberView, ProfileView, RebuildView, ReplayView,
-    StatusView, VerificationView,
+    AudiencePage, AudienceView, BacktestView, CompactionView, DataflowView, DeadLetterPage,
+    DestinationView, ImportSummary, IngestSummary, LogView, MemberView, ProfileView, RebuildView,
+    ReplayView, StatusView, VerificationView,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -96,6 +97,8 @@ pub(crate) enum PastQuestion {
     Export { export: String },
     /// One page of `forebay log cat`
     Log(LogQuestion),
+    /// `forebay audience backtest`
+    Backtest(Backtest),
 }
 
 /// A line from the server.
@@ -128,6 +131,7 @@ pub(crate) enum Answer {
     Log(LogPage),
     Compact(CompactionView),
     Verify(VerificationView),
+    Backtest(BacktestView),
     Rebuild(RebuildView),
     Ingest(IngestSummary),
     /// `None` if there is no such audience.

@@ -73,7 +73,7 @@ pub use dead_letters::Payload;
 pub use delivery_answers::destination_views;
 pub use drain::Waiting;
 pub use explain::StandingQuestion;
-pub use history::{AsOf, History, LogKind, LogPage, LogQuestion};
+pub use history::{AsOf, Backtest, By, History, LogKind, LogPage, LogQuestion};
 pub use import::{Import, check_audience};
 pub use journal::{Fate, KnownExport};
 pub use notice::Notice;

@@ -172,6 +172,19 @@ impl RecordBatch {
         Self { records: all, ..self }
     }
 
+    /// Takes the records from `index` on out, as a batch of their own. Both keep the whole text.
+    #[must_use]
+    pub fn split_off(&mut self, index: usize) -> Self {
+        Self {
+            text: self.text.clone(),
+            records: self.records.split_off(index),
+            documents: self.documents.clone(),
+            namespaces: self.namespaces.clone(),
+            event_types: self.event_types.clone(),
+            ..*self
+        }
+    }
+
     /// Leaves a stub in the place of the record at `index`: it names nobody, and its time passes.
     ///
     /// # Panics

@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 
 /// Event types, in the order first seen.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct EventTypes {
     names: Vec<Box<str>>,
     by_name: HashMap<Box<str>, u32, foldhash::fast::FixedState>,

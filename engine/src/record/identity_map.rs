@@ -14,7 +14,7 @@ use crate::json::{Kind, Value};
 const SHAPE: &str = r#"an object such as {"Email":[{"id":"ana@example.com"}]}"#;
 
 /// The namespaces of a batch, in lower case.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Namespaces {
     names: Vec<Box<str>>,
     /// Every spelling seen, the lower-case one included.

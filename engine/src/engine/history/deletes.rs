@@ -1,16 +1,50 @@
-//! Whether somebody is deleted in a part of the log.
+//! Who is erased by a delete further on, and is to be told of as if they had never been.
 //!
-//! Every record of the part is looked at, but only those are parsed whose text could name a delete, so
-//! it costs little more than to unpack the part.
+//! Whether there is such a delete is found by looking at every record from there on, but only those are
+//! parsed whose text could name one, so it costs little more than to unpack that part of the log. Only
+//! if there is one is the log followed to know which entries are about whom.
 
 use std::ops::Range;
 
 use forebay_storage::{EntryKind, Offset, StoredChunk};
 use memchr::memmem;
 
+use super::super::playback::Played;
+use super::super::traces::traces;
 use super::History;
 use crate::error::EngineError;
 use crate::record::{RecordBatch, RecordKind};
+
+/// Entries about persons who are erased further on, ascending.
+pub(super) struct Erased(Vec<u64>);
+
+impl Erased {
+    /// Nobody.
+    pub(super) fn nobody() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The entries about persons whom a delete at `next` or further on erases; entries about persons
+    /// erased before may be among them, who are not told of either way.
+    pub(super) fn from(history: &History, next: u64) -> Result<Self, EngineError> {
+        if !is_any_in(history, next..history.end)? {
+            return Ok(Self::nobody());
+        }
+        let found = traces(&history.store, history.kind, history.end, &|| history.goes_on())?;
+        history.check_goes_on()?;
+        Ok(Self(found.map(|traces| traces.offsets).unwrap_or_default()))
+    }
+
+    /// Leaves stubs in the places of such entries.
+    pub(super) fn hide(&self, played: &mut Played) {
+        let Played::Records { batch, first_offset, .. } = played else { return };
+        let (first, end) = (*first_offset, *first_offset + batch.len() as u64);
+        let from = self.0.partition_point(|offset| *offset < first);
+        for offset in self.0[from..].iter().take_while(|offset| **offset < end) {
+            batch.erase(usize::try_from(offset - first).expect("a place in a batch"));
+        }
+    }
+}
 
 /// Whether there is a delete record in `part`.
 pub(super) fn is_any_in(history: &History, part: Range<u64>) -> Result<bool, EngineError> {

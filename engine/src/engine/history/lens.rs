@@ -13,8 +13,8 @@ use super::super::derivation::Derivation;
 use super::super::open::history_through;
 use super::super::playback::Played;
 use super::super::replay::Replay;
-use super::super::traces::traces;
-use super::{History, deletes};
+use super::History;
+use super::deletes::Erased;
 use crate::clock::Timestamp;
 use crate::error::EngineError;
 use crate::project::projection::{Outcome, Projection};
@@ -23,8 +23,8 @@ use crate::project::projection::{Outcome, Projection};
 pub(in crate::engine) struct Lens<'a> {
     history: &'a History,
     derivation: Derivation,
-    /// Entries about persons who are erased further on, ascending.
-    erased: Vec<u64>,
+    /// Who is erased further on.
+    erased: Erased,
     _turn: MutexGuard<'a, ()>,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Lens<'a> {
     ) -> Result<Self, EngineError> {
         history.checked(next.saturating_sub(1))?;
         let turn = history.turn();
-        let erased = erased_from(history, next)?;
+        let erased = Erased::from(history, next)?;
         let projection = Projection::new(history.kind, history_through(&history.store, last)?)?;
         let derivation = Derivation::new(projection);
         let mut lens = Self { history, derivation, erased, _turn: turn };
@@ -90,26 +90,8 @@ impl<'a> Lens<'a> {
     }
 
     fn apply(&mut self, mut played: Played) -> Result<(Played, Outcome), EngineError> {
-        if let Played::Records { batch, first_offset, .. } = &mut played {
-            let (first, end) = (*first_offset, *first_offset + batch.len() as u64);
-            let from = self.erased.partition_point(|offset| *offset < first);
-            let within = self.erased[from..].iter().take_while(|offset| **offset < end);
-            within.for_each(|offset| {
-                batch.erase(usize::try_from(offset - first).expect("a place in a batch"));
-            });
-        }
+        self.erased.hide(&mut played);
         let outcome = self.derivation.apply(&played, &|_| None)?;
         Ok((played, outcome))
     }
-}
-
-/// The entries about persons whom a delete at `next` or further on erases; entries about persons
-/// erased before may be among them.
-fn erased_from(history: &History, next: u64) -> Result<Vec<u64>, EngineError> {
-    if !deletes::is_any_in(history, next..history.end)? {
-        return Ok(Vec::new());
-    }
-    let found = traces(&history.store, history.kind, history.end, &|| history.goes_on())?;
-    history.check_goes_on()?;
-    Ok(found.map(|traces| traces.offsets).unwrap_or_default())
 }

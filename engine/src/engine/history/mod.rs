@@ -4,6 +4,8 @@
 //! which goes on working and is not looked at. So an answer depends on nothing but the log, and a
 //! directory that nobody holds can be asked without deriving what it holds now.
 //!
+//! A rule that was not there can be tried on it too ([`backtest`]).
+//!
 //! Whoever is erased by a delete, wherever it stands, is in no answer: the past is told as if they had
 //! never been (`SPEC.md` §3), whether their bytes are gone already or not.
 //!
@@ -12,7 +14,10 @@
 //!
 //! Nothing here can send: a history has neither a delivery nor the writing side of an outbox.
 
+mod backtest;
 mod beside;
+mod buckets;
+mod course;
 mod deletes;
 mod lens;
 mod log_page;
@@ -25,6 +30,8 @@ use std::sync::{Arc, MutexGuard};
 
 use forebay_storage::{Store, StoreOptions};
 
+pub use backtest::Backtest;
+pub use buckets::By;
 pub(super) use lens::Lens;
 pub use log_page::{LogKind, LogPage, LogQuestion};
 pub use moment::AsOf;

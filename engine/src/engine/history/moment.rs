@@ -40,14 +40,16 @@ impl AsOf {
 }
 
 /// The clock, as the log is read.
-struct Hands {
-    kind: ClockKind,
-    now: Timestamp,
+pub(super) struct Hands {
+    /// What moves it.
+    pub(super) kind: ClockKind,
+    /// Where it stands.
+    pub(super) now: Timestamp,
 }
 
 impl Hands {
     /// The first entry of `played` that moved the clock past `time`, if one did.
-    fn passed(&mut self, played: &Played, time: Timestamp) -> Option<u64> {
+    pub(super) fn passed(&mut self, played: &Played, time: Timestamp) -> Option<u64> {
         match (self.kind, played) {
             (
                 ClockKind::Wall,
