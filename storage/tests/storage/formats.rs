@@ -96,7 +96,7 @@ fn first_rows(dir: &Path) -> BTreeMap<(String, u8), (PathBuf, Vec<u8>)> {
         let database = open_database(&path);
         for name in database.tree_names() {
             let tree = String::from_utf8(name.to_vec()).unwrap();
-            for row in database.open_tree(&name).unwrap().iter() {
+            for row in &database.open_tree(&name).unwrap() {
                 let (key, _) = row.unwrap();
                 let letter = if tree == "meta" { ANY } else { key[0] };
                 found.entry((tree.clone(), letter)).or_insert((path.clone(), key.to_vec()));
