@@ -16,7 +16,7 @@ use super::super::{Engine, Mode, Progress};
 use crate::error::EngineError;
 use crate::project::projection::Projection;
 
-/// Entries that may be left to whoever takes the derivation over: a millisecond or two of work.
+/// Entries that may be left to whoever takes the derivation over.
 const LEFT_MAX: u64 = 2048;
 
 /// While there are records that the engine has not derived, work and rest take turns of this length.

@@ -27,7 +27,7 @@ impl Engine {
     /// Derives the whole log anew, beside the live work, and compares.
     ///
     /// Cost: a second set of profiles in memory, and the engine stands still for one pass over its
-    /// profiles (some 30 ms for 100,000).
+    /// profiles.
     pub fn verify(&self, progress: &dyn Progress) -> Result<VerificationView, EngineError> {
         let _turn = self.shared.log_turn();
         let begun = self.clock.moment();
