@@ -14,8 +14,8 @@ use crate::views::BackfillView;
 /// From one note to the next.
 const BETWEEN: Duration = Duration::from_secs(1);
 
-/// Notes that are kept: the rate is over as many seconds.
-const NOTES: usize = 11;
+/// The rate is over so long, and a little more where nobody noted anything in between.
+const RATE_OVER: Duration = Duration::from_secs(10);
 
 /// The lanes that are open, by dataflow.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Lanes {
                 notes.clear();
             }
             notes.push_back((now, *taken));
-            if notes.len() > NOTES {
+            while notes.get(1).is_some_and(|(at, _)| now.since(*at) >= RATE_OVER) {
                 notes.pop_front();
             }
         }
@@ -116,7 +116,7 @@ mod tests {
             ("not noted again at once", 500, 50, 0.0, None),
             ("a second", 1_000, 100, 100.0, Some(9_000)),
             ("two", 2_000, 400, 200.0, Some(3_000)),
-            ("the first ones are forgotten", 12_000, 900, 72.7, Some(1_375)),
+            ("the first ones are forgotten", 12_000, 900, 50.0, Some(2_000)),
             ("another lane", 13_000, 10, 0.0, None),
         ];
         for (name, ms, done, per_second, left_ms) in cases {
