@@ -335,6 +335,7 @@ impl World {
                 || running.import.is_some()
                 || running.is_deriving
                 || running.checkpointer.has_waiting()
+                || (running.deriver.is_holding_back() && !running.deriver.freed.is_empty())
         };
         let is_due = self.script.clock == ClockKind::Wall
             && self.running.as_ref().expect("it runs").appender.due_tick().is_some();

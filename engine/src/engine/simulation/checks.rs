@@ -161,7 +161,11 @@ impl World {
                 });
                 let is_new = found.is_some_and(|row| shows(&row.export) >= expected.offset);
                 let may_miss = self.is_erased(expected) || self.is_gone(dataflow, expected);
-                assert!(is_new || may_miss, "{dataflow}: {expected:?} was never stored");
+                let last = found.map(|row| (row.export.sequence, row.export.origin));
+                assert!(
+                    is_new || may_miss,
+                    "{dataflow}: {expected:?} was never stored, the last of its profile is {last:?}"
+                );
             }
         }
     }
