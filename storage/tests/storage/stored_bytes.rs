@@ -1,6 +1,7 @@
 //! Stored bytes are counted, not measured: the count must be what a look at the rows would say.
 
 use std::path::Path;
+use std::time::Duration;
 
 use forebay_storage::{Derived, ExportRow, FlowExports, StoreOptions};
 use proptest::prelude::*;
@@ -8,6 +9,11 @@ use proptest::prelude::*;
 use crate::support::{Host, noise};
 
 const FLOW: &str = "to";
+
+/// Looks at a lock that somebody else has for a moment.
+const LOCK_WAITS_MAX: u32 = 500;
+
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -59,10 +65,25 @@ fn apply(host: &mut Host, op: &Op) {
     }
 }
 
+/// Opens the state. A process that another test is starting holds a copy of the database's lock until
+/// it runs its program.
+fn state(dir: &Path) -> sled::Db {
+    let config = sled::Config::new().path(dir.join("state")).segment_size(8 << 20);
+    let config = config.flush_every_ms(None);
+    for _ in 0..LOCK_WAITS_MAX {
+        match config.open() {
+            Err(error) if error.to_string().contains("could not acquire lock") => {
+                std::thread::park_timeout(LOCK_WAIT);
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    config.open().unwrap()
+}
+
 /// Bytes of keys and values of all exports, as they lie in the database.
 fn bytes_on_disk(dir: &Path) -> u64 {
-    let config = sled::Config::new().path(dir.join("state")).segment_size(8 << 20);
-    let tree = config.flush_every_ms(None).open().unwrap().open_tree("outbox").unwrap();
+    let tree = state(dir).open_tree("outbox").unwrap();
     let rows = tree.scan_prefix([&b"e"[..], FLOW.as_bytes(), &[0]].concat());
     rows.map(|row| row.unwrap()).map(|(key, value)| (key.len() + value.len()) as u64).sum()
 }
