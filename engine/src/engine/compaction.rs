@@ -6,7 +6,7 @@
 //! # Order
 //!
 //! 1. That everything so far is derived becomes durable, so that no replay stores an export of the past.
-//! 2. The log is followed from its beginning ([`Trace`]): only whole it tells which records were whose.
+//! 2. The log is followed from its beginning (`Trace`): only whole it tells which records were whose.
 //! 3. That a compaction has begun becomes durable, and a checkpoint from before the deletes is replaced
 //!    by one from behind them: it holds who was erased, and the log will not tell of the deletes any more.
 //! 4. The files of rejects are redacted, as long as the log still tells whose ids they may not hold.

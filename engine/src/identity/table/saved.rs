@@ -16,7 +16,7 @@ pub struct NameBlock(Vec<(u32, Box<str>)>);
 
 impl IdentityTable {
     /// The namespaces, in lower case, in the order of first sight. One whose identities are all
-    /// forgotten is so too: [`FORGOTTEN`] stands in its place.
+    /// forgotten is so too: a mark stands in its place.
     pub fn namespaces(&self) -> Vec<Box<str>> {
         let mut namespaces: Vec<Box<str>> = vec![FORGOTTEN.into(); self.namespaces.len()];
         for identity in self.identities.iter().filter(|identity| !identity.id.is_empty()) {
