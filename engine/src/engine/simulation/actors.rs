@@ -211,12 +211,6 @@ impl World {
         };
         let done = done.map_err(|error| error.to_string());
         running.is_deriving = matches!(done, Ok(true));
-        if self.mutant == Some(Mutant::SendsTooEarly) {
-            for id in running.store.outbox().dataflows() {
-                let last = running.store.outbox().next_sequence(&id) - 1;
-                lock(&running.hands).notify(&id, last);
-            }
-        }
         let next = running.deriver.derivation.next();
         self.tell(|| format!("derive to {next}: {done:?}"));
         self.ended("deriver", done.map(drop));
