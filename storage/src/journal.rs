@@ -286,7 +286,12 @@ fn add(
     size.rows -= page.len();
     size.row_bytes -= page.stored_bytes();
     let mut written = 0;
-    for row in rows {
+    for (at, row) in rows.iter().enumerate() {
+        // Of two endings of one export the later one holds; what the batch has of the other could not be
+        // taken out of it again.
+        if rows[at + 1..].iter().any(|later| later.sequence == row.sequence) {
+            continue;
+        }
         let key = keys::journal_attempts(dataflow, row.sequence)?;
         let known = page.insert((*row).clone());
         if known.is_some_and(|known| known.failures > 0) {
