@@ -229,7 +229,7 @@ fn the_command_draws_a_table_with_and_without_a_running_engine() {
         let told = told.json();
         assert_eq!(told["buckets"][1]["entries"], 1, "{what}: {told}");
         assert_eq!(told["flips"].as_array().map(Vec::len), Some(1), "{what}: {told}");
-        let piped = program.run_with(&format!("audience backtest - {span}"), b"n >");
+        let piped = program.run_with(&format!("audience backtest - {span}"), b"n >\n");
         assert_eq!(piped.status, Some(2), "{what}");
         piped.tells(&["-:1:", "^"]);
     };

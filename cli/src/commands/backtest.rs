@@ -63,6 +63,8 @@ fn rule(args: &Backtest) -> Result<String, CliError> {
             "the rule in {file} is longer than {RULE_BYTES_MAX} bytes"
         )));
     }
+    // A rule that breaks off does so where it ends, not on the empty line behind the file's last one.
+    text.truncate(text.trim_end().len());
     Ok(text)
 }
 
