@@ -27,8 +27,9 @@ pub struct ProgressRow {
     /// Ranges of sequences from the watermark on that are done, both ends included, ascending and not
     /// touching each other.
     pub done: Vec<(u64, u64)>,
-    /// Wall times of the newest request starts, for a rate limit that holds over restarts.
-    pub last_starts_ms: Vec<i64>,
+    /// The newest request starts, for a rate limit that holds over restarts: wall time in milliseconds,
+    /// and how many.
+    pub last_starts: Vec<(i64, u64)>,
     /// Exports that were tried and not done: sequence, attempts so far, time of the next.
     pub attempts: Vec<(u64, u32, i64)>,
 }
@@ -40,7 +41,8 @@ struct StoredRow {
     /// From the end of the range before (at first the watermark) to the start of each, and on to its
     /// end.
     done_gaps: Vec<(u64, u64)>,
-    start_gaps_ms: Vec<i64>,
+    /// From the time before (at first 0) to each, and how many.
+    start_gaps: Vec<(i64, u64)>,
     attempts: Vec<(u64, u32, i64)>,
 }
 
@@ -102,27 +104,29 @@ impl StoredRow {
         };
         let done_gaps = above.map(gap).collect();
         let mut last = 0;
-        let gap = |start: &i64| start.wrapping_sub(std::mem::replace(&mut last, *start));
-        let start_gaps_ms = row.last_starts_ms.iter().map(gap).collect();
+        let gap = |(at, count): &(i64, u64)| {
+            (at.wrapping_sub(std::mem::replace(&mut last, *at)), *count)
+        };
+        let start_gaps = row.last_starts.iter().map(gap).collect();
         let attempts = row.attempts.clone();
-        Self { watermark: row.watermark, done_gaps, start_gaps_ms, attempts }
+        Self { watermark: row.watermark, done_gaps, start_gaps, attempts }
     }
 
     fn restore(self) -> ProgressRow {
         let mut end = self.watermark;
-        let mut start = 0_i64;
+        let mut last = 0_i64;
         let mut add = |(gap, length): (u64, u64)| {
             let first = end.wrapping_add(gap);
             end = first.wrapping_add(length);
             (first, end)
         };
         let done = self.done_gaps.into_iter().map(&mut add).collect();
-        let mut add = |gap: i64| {
-            start = start.wrapping_add(gap);
-            start
+        let mut add = |(gap, count): (i64, u64)| {
+            last = last.wrapping_add(gap);
+            (last, count)
         };
-        let last_starts_ms = self.start_gaps_ms.into_iter().map(&mut add).collect();
-        ProgressRow { watermark: self.watermark, done, last_starts_ms, attempts: self.attempts }
+        let last_starts = self.start_gaps.into_iter().map(&mut add).collect();
+        ProgressRow { watermark: self.watermark, done, last_starts, attempts: self.attempts }
     }
 }
 
@@ -133,10 +137,10 @@ mod tests {
 
     #[test]
     fn rows_come_back_as_they_mean() {
-        let row = |watermark, done: &[(u64, u64)], last_starts_ms: &[i64]| ProgressRow {
+        let row = |watermark, done: &[(u64, u64)], starts: &[(i64, u64)]| ProgressRow {
             watermark,
             done: done.to_vec(),
-            last_starts_ms: last_starts_ms.to_vec(),
+            last_starts: starts.to_vec(),
             attempts: vec![(7, 2, -5)],
         };
         // (what it shows, written, read)
@@ -154,11 +158,15 @@ mod tests {
                 row(0, &[(2, 2), (4, u64::MAX)], &[]),
                 row(0, &[(2, 2), (4, u64::MAX)], &[]),
             ),
-            ("times may go back", row(1, &[], &[9, -3, 8]), row(1, &[], &[9, -3, 8])),
+            (
+                "times may go back",
+                row(1, &[], &[(9, 1), (-3, 400), (8, 2)]),
+                row(1, &[], &[(9, 1), (-3, 400), (8, 2)]),
+            ),
             (
                 "extreme times",
-                row(1, &[], &[i64::MIN, i64::MAX]),
-                row(1, &[], &[i64::MIN, i64::MAX]),
+                row(1, &[], &[(i64::MIN, 0), (i64::MAX, u64::MAX)]),
+                row(1, &[], &[(i64::MIN, 0), (i64::MAX, u64::MAX)]),
             ),
         ];
         for (name, written, expected) in cases {

@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::rate::Starts;
 use super::withdrawal::Withdrawal;
 use crate::clock::Timestamp;
 
@@ -65,9 +66,9 @@ pub struct ProgressMark {
     pub done: Vec<(u64, u64)>,
     /// Exports that failed before and are not done, ascending by sequence.
     pub attempted: Vec<Attempted>,
-    /// Wall times of request starts, ascending, for the rate limit over a restart. At most
+    /// Request starts, ascending, for the rate limit over a restart. At most
     /// [`STORED_STARTS_MAX`](super::rate::STORED_STARTS_MAX).
-    pub starts: Vec<Timestamp>,
+    pub starts: Vec<Starts>,
     /// What ended since the mark before, for the journal; empty in a mark that was read.
     pub ended: Vec<EndedExport>,
 }

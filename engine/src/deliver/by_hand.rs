@@ -211,6 +211,14 @@ impl ByHand {
         done
     }
 
+    /// Writes how far `dataflow` has come.
+    pub(crate) fn write_progress(&mut self, dataflow: &str) -> Result<(), DeliveryError> {
+        let Some(hand) = self.hands.get_mut(dataflow) else { return Ok(()) };
+        let (told, _waits) = bounded(1);
+        hand.worker.take_in(Event::Command(Command::WriteProgress(told)))?;
+        Ok(())
+    }
+
     /// Drops the replays of these dead letters.
     pub(crate) fn forget(&mut self, dataflow: &str, sequences: &[u64]) {
         let Some(hand) = self.hands.get_mut(dataflow) else { return };

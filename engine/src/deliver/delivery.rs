@@ -232,6 +232,14 @@ impl Delivery {
         }
     }
 
+    /// Writes how far `dataflow` has come. Returns when that is durable; `false` if it has no dispatcher,
+    /// or one that ended meanwhile: what that wrote last is all there is.
+    pub fn write_progress(&self, dataflow: &str) -> bool {
+        let flows = self.flows().into_iter().filter(|flow| flow.id == dataflow);
+        let waits = ask_all(flows, Command::WriteProgress);
+        !waits.is_empty() && waits.into_iter().all(|(_, wait)| wait.recv().is_ok())
+    }
+
     /// What open exports of `dataflow` wait for; `None` if nothing is sent for it, or no more.
     pub fn look(&self, dataflow: &str, lookup: Lookup) -> Option<Looked> {
         let flow = Arc::clone(&self.running().get(dataflow)?.flow);

@@ -11,8 +11,17 @@ use std::time::Duration;
 
 use crate::clock::{Moment, Timestamp};
 
-/// Request starts kept with the progress, for the rate limit over a restart.
+/// Times of request starts kept with the progress, for the rate limit over a restart.
 pub const STORED_STARTS_MAX: usize = 128;
+
+/// Requests that started, for the rate limit over a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Starts {
+    /// Wall time of the last of them.
+    pub at: Timestamp,
+    /// How many.
+    pub count: u64,
+}
 
 /// The second in "requests a second".
 const WINDOW: Duration = Duration::from_secs(1);
@@ -45,45 +54,42 @@ impl Rate {
         self.free_at.push_back(now.plus(WINDOW));
     }
 
-    /// What to store at a stop: the starts of the last second, thinned so that each stored one
-    /// stands for the up to `limit / STORED_STARTS_MAX` before it.
-    pub fn starts(&self, now: Moment, wall: Timestamp) -> Vec<Timestamp> {
-        let stored = |at: &Moment| {
-            let age = WINDOW.saturating_sub(at.since(now));
-            wall.plus_millis(-i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+    /// What to store at a stop: the starts of the last second. Of very many, neighbours are told together,
+    /// as if they were all as late as the last of them.
+    pub fn starts(&self, now: Moment, wall: Timestamp) -> Vec<Starts> {
+        let is_recent = |free_at: &&Moment| **free_at > now;
+        let recent: Vec<Moment> = self.free_at.iter().rev().take_while(is_recent).copied().collect();
+        let together = recent.len().div_ceil(STORED_STARTS_MAX).max(1);
+        let stored = |group: &[Moment]| {
+            let age = WINDOW.saturating_sub(group[0].since(now));
+            let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            Starts { at: wall.plus_millis(-age), count: group.len() as u64 }
         };
-        let mut starts: Vec<Timestamp> =
-            self.free_at.iter().rev().step_by(self.thinning()).map(stored).collect();
-        starts.retain(|start| wall.as_millis() - start.as_millis() < 1_000);
+        let mut starts: Vec<Starts> = recent.chunks(together).map(stored).collect();
         starts.reverse();
         starts
     }
 
     /// What to store while running: that a full window may start at any later time.
-    pub fn supposed_starts(&self) -> Vec<Timestamp> {
-        vec![Timestamp::MAX; self.limit.min(STORED_STARTS_MAX)]
+    pub fn supposed_starts(&self) -> Vec<Starts> {
+        vec![Starts { at: Timestamp::MAX, count: self.limit as u64 }]
     }
 
-    /// Takes over the starts that an earlier run stored.
+    /// Takes over the starts that an earlier run stored, whatever its limit was.
     ///
     /// What lies ahead (because it was supposed, or because the wall clock was set back) may have been
     /// a moment ago.
-    pub fn restore(&mut self, starts: &[Timestamp], now: Moment, wall: Timestamp) {
-        for start in starts {
-            let ahead = start.as_millis().saturating_sub(wall.as_millis()).min(0);
+    pub fn restore(&mut self, starts: &[Starts], now: Moment, wall: Timestamp) {
+        for Starts { at, count } in starts {
+            let ahead = at.as_millis().saturating_sub(wall.as_millis()).min(0);
             let left = u64::try_from(ahead + 1_000).unwrap_or(0);
-            for _ in 0..self.thinning() {
+            for _ in 0..(*count).min(self.limit as u64) {
                 self.start(now);
                 if let Some(last) = self.free_at.back_mut() {
                     *last = now.plus(Duration::from_millis(left));
                 }
             }
         }
-    }
-
-    /// How many starts one stored start stands for.
-    fn thinning(&self) -> usize {
-        self.limit.div_ceil(STORED_STARTS_MAX)
     }
 }
 
@@ -139,6 +145,24 @@ mod tests {
             let mut after = Rate::new(limit);
             after.restore(&stored, ms(1), wall.plus_millis(100));
             assert_eq!(after.next_start(), ms(601), "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_lower_limit_counts_every_start_of_before() {
+        let wall = Timestamp::from_millis(1_000_000);
+        // (limit before, starts, limit after, when the next may start)
+        for (limit, started, lower, next) in
+            [(1_000, 3, 3, 701), (1_000, 2, 3, 0), (10_000, 9_999, 5_000, 701), (3, 3, 4, 0)]
+        {
+            let mut before = Rate::new(limit);
+            for _ in 0..started {
+                before.start(ms(5_000));
+            }
+            let stored = before.starts(ms(5_300), wall);
+            let mut after = Rate::new(lower);
+            after.restore(&stored, ms(1), wall);
+            assert_eq!(after.next_start(), ms(next), "{started} of {limit}, then {lower}");
         }
     }
 

@@ -63,9 +63,9 @@ impl Window {
         (self.durable + 1).saturating_sub(self.next)
     }
 
-    /// Whether dead letters may be left to replay.
-    pub const fn has_replays(&self) -> bool {
-        self.replays_from.is_some()
+    /// Whether there may be dead letters to replay besides those that wait for what is unread.
+    pub fn has_replays(&self) -> bool {
+        self.replays_from.is_some_and(|from| from < self.next)
     }
 
     /// Dead letters were marked for replay.
@@ -200,21 +200,31 @@ impl Window {
         })
     }
 
-    /// Reads dead letters to replay; `false` if there was none.
+    /// Reads dead letters to replay; `false` if there is none to be read now.
+    ///
+    /// Only those below what is read next: after a crash earlier exports of their profiles may have to be
+    /// repeated, and those leave first.
     fn read_replays(
         &mut self,
         queue: &mut Queue,
         backlog: &dyn Backlog,
     ) -> Result<bool, BacklogError> {
         let Some(from) = self.replays_from else { return Ok(false) };
+        if !self.has_replays() {
+            return Ok(false);
+        }
         let exports = backlog.replays(&self.dataflow, from, REPLAYS_READ)?;
         self.replays_from = exports.last().map(|export| export.sequence + 1);
         for export in exports {
+            if export.sequence >= self.next {
+                self.replays_from = Some(export.sequence);
+                break;
+            }
             if !queue.contains(export.sequence) {
                 queue.push_replay(export);
             }
         }
-        Ok(self.replays_from.is_some())
+        Ok(self.has_replays())
     }
 }
 

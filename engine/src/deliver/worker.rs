@@ -55,6 +55,8 @@ pub(super) enum Command {
     Withdraw(Arc<Withdrawal>, Sender<()>),
     /// Drop the replays of these dead letters, then answer.
     Forget(Vec<u64>, Sender<()>),
+    /// Write the progress, then answer.
+    WriteProgress(Sender<()>),
     SetSending(Sending),
     /// Tell what these wait for.
     Look(Lookup, Sender<Looked>),
@@ -277,6 +279,10 @@ impl Worker {
                 self.dispatcher.forget(&sequences, self.clock.moment());
                 self.withdrew(&done);
             }
+            Event::Command(Command::WriteProgress(done)) => {
+                self.write_progress(Tick::read(&*self.clock), Writing::Running)?;
+                answer(&self.flow, &done);
+            }
             Event::Command(Command::Look(lookup, told)) => {
                 let open = self.dispatcher.queue().look(lookup, Tick::read(&*self.clock));
                 let next = self.dispatcher.window().next();
@@ -290,9 +296,7 @@ impl Worker {
 
     fn withdrew(&self, done: &Sender<()>) {
         self.publish();
-        if done.send(()).is_err() {
-            tracing::debug!(dataflow = self.flow.id, "nobody waited for the withdrawal");
-        }
+        answer(&self.flow, done);
     }
 
     fn ended(&mut self, completion: &Completion) -> Result<(), DeliveryError> {
@@ -360,6 +364,12 @@ impl Worker {
         if mem::discriminant(&self.flow.drained(now)) != before {
             self.failure.change();
         }
+    }
+}
+
+fn answer(flow: &Flow, done: &Sender<()>) {
+    if done.send(()).is_err() {
+        tracing::debug!(dataflow = flow.id, "nobody waited for what was asked");
     }
 }
 

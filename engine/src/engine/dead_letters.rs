@@ -7,6 +7,7 @@
 //!    new export, or (at worst, and repeated then) both.
 //! 2. What is purged stays away: a dispatcher that was sending it again neither starts a request for
 //!    it nor keeps it anew afterwards.
+//!    Nor does it come back by a crash: that its export is done stands in the progress before it goes.
 //! 3. Durable when the call returns.
 //!
 //! A dead letter whose dataflow is configured no more is not marked: nobody would send it. One whose
@@ -22,6 +23,7 @@ use super::Engine;
 use super::deriver::Deriver;
 use super::journal;
 use super::selection::Selection;
+use super::stored_backlog;
 use crate::clock::Timestamp;
 use crate::deliver::export_id::ExportId;
 use crate::detect::Causes;
@@ -140,6 +142,7 @@ impl Engine {
     ) -> Result<u64, EngineError> {
         let mut purged = 0;
         self.work_on(selection, limit, |letters| {
+            self.count_as_done(&letters)?;
             for Letter { place: (dataflow, sequence), .. } in &letters {
                 purged += u64::from(self.store.dead_letters().remove(dataflow, *sequence)?);
             }
@@ -254,6 +257,7 @@ impl Engine {
         letters: Vec<Letter>,
         done: &mut ReplayView,
     ) -> Result<(), EngineError> {
+        self.count_as_done(&letters)?;
         let (store, accepted) = (Arc::clone(&self.store), self.clock.now());
         let (ended, kept) = self.ask(move |deriver| {
             let (exports, ended, kept) = current_exports(deriver, letters);
@@ -268,6 +272,20 @@ impl Engine {
         done.replayed += ended.len() as u64;
         done.no_profile += kept;
         self.forget(&ended)
+    }
+
+    /// Has the progress say that these exports are done. Until it does, nothing but the dead letter
+    /// keeps a crash from sending one again.
+    fn count_as_done(&self, letters: &[Letter]) -> Result<(), EngineError> {
+        let dataflows: BTreeSet<&str> = letters.iter().map(|l| l.place.0.as_str()).collect();
+        for dataflow in dataflows {
+            let is_written =
+                self.delivery.as_ref().is_some_and(|delivery| delivery.write_progress(dataflow));
+            if !is_written {
+                stored_backlog::count_as_done(&self.store, dataflow)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes dead letters that were removed from the dispatchers too.

@@ -16,6 +16,7 @@ use crate::deliver::backlog::{
     Attempted, Backlog, BacklogError, DeadLetter, EndedExport, Export, ExportKey, ProfileKey,
     ProgressMark,
 };
+use crate::deliver::rate::Starts;
 use crate::deliver::withdrawal::Withdrawal;
 
 /// The store as delivery sees it.
@@ -77,18 +78,8 @@ impl Backlog for StoredBacklog {
     }
 
     fn write_progress(&self, dataflow: &str, mark: &ProgressMark) -> Result<(), BacklogError> {
-        let row = ProgressRow {
-            watermark: mark.watermark,
-            done: mark.done.clone(),
-            last_starts_ms: mark.starts.iter().map(|start| start.as_millis()).collect(),
-            attempts: mark
-                .attempted
-                .iter()
-                .map(|a| (a.sequence, a.attempts, a.retry_at.as_millis()))
-                .collect(),
-        };
         let ended: Vec<_> = mark.ended.iter().map(journal::row).collect();
-        self.store.progress().write(dataflow, &row, &ended).map_err(failed)?;
+        self.store.progress().write(dataflow, &progress_row(mark), &ended).map_err(failed)?;
         self.store.sync_state().map_err(failed)?;
         self.store.outbox().trim(dataflow, mark.watermark).map_err(failed)?;
         self.sweep(dataflow, mark).map_err(failed)?;
@@ -205,11 +196,33 @@ pub(super) fn progress_of(store: &Store, dataflow: &str) -> Result<ProgressMark,
                 retry_at: Timestamp::from_millis(retry_at_ms),
             })
             .collect(),
-        starts: row.last_starts_ms.into_iter().map(Timestamp::from_millis).collect(),
+        starts: row
+            .last_starts
+            .into_iter()
+            .map(|(at_ms, count)| Starts { at: Timestamp::from_millis(at_ms), count })
+            .collect(),
         ended: Vec::new(),
     };
     count_dead_letters(store, dataflow, &mut mark)?;
     Ok(mark)
+}
+
+fn progress_row(mark: &ProgressMark) -> ProgressRow {
+    let attempts = mark.attempted.iter().map(|a| (a.sequence, a.attempts, a.retry_at.as_millis()));
+    ProgressRow {
+        watermark: mark.watermark,
+        done: mark.done.clone(),
+        last_starts: mark.starts.iter().map(|last| (last.at.as_millis(), last.count)).collect(),
+        attempts: attempts.collect(),
+    }
+}
+
+/// Writes into the progress of `dataflow` that what has a dead letter is done. Only if nobody delivers
+/// it.
+pub(super) fn count_as_done(store: &Store, dataflow: &str) -> Result<(), StorageError> {
+    let mark = progress_of(store, dataflow)?;
+    store.progress().write(dataflow, &progress_row(&mark), &[])?;
+    store.sync_state()
 }
 
 /// Counts what has a dead letter as done, from the watermark on.

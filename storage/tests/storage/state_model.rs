@@ -53,7 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
             let done: BTreeSet<_> = done.into_iter().collect();
             let done = done.into_iter().map(|first| (2 * first, 2 * first)).collect();
             let attempts = vec![(w, 1, ms)];
-            ProgressRow { watermark: w, done, last_starts_ms: vec![ms], attempts }
+            ProgressRow { watermark: w, done, last_starts: vec![(ms, 3)], attempts }
         },
     );
     prop_oneof![

@@ -239,6 +239,23 @@ fn a_dead_letter_is_no_open_export_after_a_crash() {
 }
 
 #[test]
+fn a_replay_waits_for_what_a_crash_has_repeated_before_it() {
+    let mut bench = Bench::new(destination());
+    bench.add(&[1, 1]);
+    assert_eq!(bench.sends(), [1]);
+    bench.end(1, status(200));
+    assert_eq!(bench.sends(), [2]);
+    bench.end(2, status(404));
+    // The dead letter is kept, the progress that counts both is not.
+    bench.crash();
+    bench.backlog.stored().dead.get_mut(&2).unwrap().1 = true;
+    bench.dispatcher.replay();
+    assert_eq!(bench.sends(), [1], "what is newest of the profile must leave last");
+    bench.end(1, status(200));
+    assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
 fn a_replay_that_fails_again_keeps_its_earlier_attempts() {
     let mut bench = Bench::new(destination());
     bench.add(&[1]);

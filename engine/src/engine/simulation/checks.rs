@@ -28,7 +28,8 @@ impl World {
         let positions = running.line;
         for dataflow in running.store.outbox().dataflows() {
             let next = running.store.outbox().next_sequence(&dataflow);
-            self.watch.recovered(&dataflow, next);
+            let stored = running.backlog.read(&dataflow, 0, usize::MAX);
+            self.watch.recovered(&dataflow, next, &stored.expect("the backlog can be read"));
         }
         self.check_acknowledged();
         self.note_acknowledged();

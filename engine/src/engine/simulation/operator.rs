@@ -69,7 +69,8 @@ impl World {
         let Some((dataflow, sequences)) = self.letters() else { return };
         self.tell(|| format!("{dataflow}: dead letters {sequences:?} are purged"));
         let running = self.running.as_ref().expect("it runs");
-        let purge = || {
+        let purge = || -> Result<(), Box<dyn std::error::Error>> {
+            lock(&running.hands).write_progress(&dataflow)?;
             for sequence in &sequences {
                 running.store.dead_letters().remove(&dataflow, *sequence)?;
             }
@@ -79,7 +80,7 @@ impl World {
             for sequence in &sequences {
                 running.store.dead_letters().remove(&dataflow, *sequence)?;
             }
-            running.store.sync_state()
+            Ok(running.store.sync_state()?)
         };
         let purged = purge().map_err(|error| error.to_string());
         self.watch.purged(&dataflow, &sequences, purged.is_ok());

@@ -121,13 +121,16 @@ impl Watch {
         self.count(if was_crash { "crash" } else { "restart" });
     }
 
-    /// After an opening, `next` is the sequence that the next export of `dataflow` gets. What was not
-    /// durable is gone; what was sent must have been.
-    pub(super) fn recovered(&mut self, dataflow: &str, next: u64) {
+    /// After an opening these exports of `dataflow` are `stored`, and `next` is the sequence of the next.
+    /// What was not durable is gone, or there are others instead; what was sent must be what it was.
+    pub(super) fn recovered(&mut self, dataflow: &str, next: u64, stored: &[Export]) {
         let Some(flow) = self.flows.get_mut(dataflow) else { return };
+        let is_other =
+            |now: &&Export| flow.rows.get(&now.sequence).is_some_and(|row| row.export != **now);
+        let kept = stored.iter().find(is_other).map_or(next, |other| other.sequence);
         let sent = flow.last_sent;
-        assert!(sent < next, "{dataflow} {sent} was sent, and is not stored: {next} is next");
-        flow.rows.split_off(&next);
+        assert!(sent < kept, "{dataflow} {sent} was sent; what is stored differs from {kept} on");
+        flow.rows.split_off(&kept);
     }
 
     /// Exports were stored.
@@ -164,9 +167,7 @@ impl Watch {
         flow.check_order(export, &name, is_done);
         let row = flow.rows.get_mut(&sequence).unwrap_or_else(|| panic!("{} unknown", name()));
         assert!(row.export == *export, "{} is not what was stored", name());
-        let may = !row.is_purged || row.was_unwritten(&self.deaths);
-        assert!(may, "{} was purged", name());
-        row.is_purged = false;
+        assert!(!row.is_purged, "{} was purged", name());
         let known = row.message.get_or_insert_with(|| message.to_owned());
         assert_eq!(known, message, "{}: its id", name());
         let repeats = match row.fate {
@@ -248,14 +249,6 @@ impl Watch {
     /// The destination of `dataflow`.
     pub(super) fn destination(&self, dataflow: &str) -> &str {
         &self.flows[dataflow].limits.destination
-    }
-}
-
-impl Row {
-    /// Whether a crash may have come before the end of its last attempt was written.
-    fn was_unwritten(&self, deaths: &[Death]) -> bool {
-        let Fate::Failed { life, at_ms } = self.fate else { return false };
-        deaths.get(life).is_some_and(|death| death.was_crash && death.at_ms - at_ms <= UNWRITTEN_MS)
     }
 }
 
