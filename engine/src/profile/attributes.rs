@@ -108,6 +108,10 @@ pub enum Found<'a> {
 impl Attributes {
     /// Applies a write and appends what it touched; nothing if it lost.
     pub fn write(&mut self, write: Write<'_>, paths: &PathTable, touched: &mut Vec<Touched>) {
+        if let Some(effect) = self.rewrite(&write, paths) {
+            touched.push(Touched { path: write.path, effect });
+            return;
+        }
         let before = self.leaf(write.path, paths).map(|(rank, text)| (rank, text.to_owned()));
         let covered = self.shown_around(write.path, paths);
         let mut suppliers = before.iter().map(|(rank, _)| rank);
@@ -138,6 +142,36 @@ impl Attributes {
             let effect = if is_same { Effect::Same } else { Effect::Changed };
             touched.push(Touched { path: write.path, effect });
         }
+    }
+
+    /// The usual write at a fraction of the cost: another value at a path that shows one, where there is one
+    /// layer and no path above or below was ever written. `None`, and nothing is done, if it is another.
+    fn rewrite(&mut self, write: &Write<'_>, paths: &PathTable) -> Option<Effect> {
+        let [layer] = &mut self.layers[..] else { return None };
+        let new = write.value?;
+        if layer.rank != write.rank || !paths.children(write.path).is_empty() {
+            return None;
+        }
+        let at = layer.position(write.path).ok()?;
+        let mut above = write.path;
+        while above != PathId::ROOT {
+            above = paths.parent(above);
+            if layer.position(above).is_ok() {
+                return None;
+            }
+        }
+        let cell = &mut layer.cells[at];
+        let old = cell.value.as_deref()?;
+        if cell.key > write.key {
+            return None;
+        }
+        cell.key = write.key;
+        if old == new {
+            return Some(Effect::Same);
+        }
+        let effect = if json::same(old, new) { Effect::Same } else { Effect::Changed };
+        cell.value = Some(new.into());
+        Some(effect)
     }
 
     /// What stands at `path`.
