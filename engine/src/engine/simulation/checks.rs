@@ -182,15 +182,21 @@ impl World {
         absorbed || self.config().dataflow(dataflow).is_none()
     }
 
-    /// No profile is exported twice by one backfill, nor by one after a live export.
+    /// No profile is exported twice by one backfill, nor by one after a live export. One that absorbed
+    /// another also takes over what that was owed, with the change of its identities.
     fn check_backfill(&self) {
         for (dataflow, flow) in &self.watch.flows {
-            let mut seen: BTreeMap<_, u64> = BTreeMap::new();
-            for row in flow.rows.values().filter(|row| !is_live(&row.export)) {
-                *seen.entry(row.export.profile).or_default() += 1;
+            let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            let is_merged = |row: &&Row| {
+                Causes::from_bits(row.export.origin.causes).contains(Causes::IDENTITY)
+            };
+            let rows = flow.rows.values().filter(|row| !is_live(&row.export));
+            for row in rows.filter(|row| !is_merged(row)) {
+                let of_profile = seen.entry(row.export.profile).or_default();
+                of_profile.push((row.export.sequence, row.export.origin));
             }
-            let most = self.script.configs.len() as u64 - 1;
-            let worst = seen.iter().find(|(_, times)| **times > most);
+            let most = self.script.configs.len() - 1;
+            let worst = seen.iter().find(|(_, exports)| exports.len() > most);
             assert_eq!(worst, None, "{dataflow}: backfilled more often than mapped");
         }
     }

@@ -214,7 +214,9 @@ impl Watch {
         let Fate::Flying { role, .. } = row.fate else { panic!("{dataflow} {sequence} flies not") };
         let is_delivered = matches!(outcome.status(), Some(200..=299));
         // A probe that fails is no attempt, nor is what pauses everything.
-        let counts = role == Role::Ordinary && outcome.status() != Some(410);
+        let is_sign_of_life = matches!(outcome.status(), Some(400 | 413 | 422));
+        let is_attempt = role == Role::Ordinary || is_sign_of_life;
+        let counts = is_attempt && outcome.status() != Some(410);
         row.attempts += u32::from(counts);
         assert!(row.attempts <= most, "{dataflow} {sequence}: {} attempts", row.attempts);
         row.fate = match (is_delivered, counts) {
