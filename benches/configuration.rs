@@ -125,7 +125,7 @@ pub(crate) fn fold(projection: &mut Projection, batches: &[RecordBatch]) -> usiz
     let mut offset = 1;
     let mut exports = 0;
     for batch in batches {
-        exports += projection.apply_batch(batch, offset, Timestamp::EPOCH).exports.len();
+        exports += projection.apply_batch(batch, offset, Timestamp::EPOCH, None).exports.len();
         offset += batch.len() as u64;
     }
     exports

@@ -8,11 +8,12 @@ use forebay_storage::Store;
 
 use super::control::Control;
 use super::playback::Played;
+use super::read_ahead::ReadAhead;
 use super::replay::Replay;
 use crate::clock::Timestamp;
 use crate::definitions::Definitions;
 use crate::error::EngineError;
-use crate::project::projection::{MarkOf, Outcome, Projection};
+use crate::project::projection::{Ahead, MarkOf, Outcome, Projection};
 use crate::record::RecordBatch;
 
 /// The log, derived from its start to an offset.
@@ -52,16 +53,18 @@ impl Derivation {
         self.next
     }
 
-    /// Folds records, or lines that are none: what was read of the log from `first_offset` on.
+    /// Folds records, or lines that are none: what was read of the log from `first_offset` on. What comes
+    /// next is looked up meanwhile, if it is there.
     pub(super) fn records(
         &mut self,
         batch: &RecordBatch,
         first_offset: u64,
         next_offset: u64,
         appended: Timestamp,
+        ahead: Option<Ahead<'_>>,
     ) -> Outcome {
         self.next = next_offset;
-        self.projection.apply_batch(batch, first_offset, appended)
+        self.projection.apply_batch(batch, first_offset, appended, ahead)
     }
 
     /// Applies a control entry.
@@ -93,16 +96,17 @@ impl Derivation {
         })
     }
 
-    /// Applies what was read of the log.
+    /// Applies what was read of the log. What comes next is looked up meanwhile, if it is there.
     pub(super) fn apply(
         &mut self,
         played: &Played,
         mark_of: MarkOf<'_>,
+        ahead: Option<Ahead<'_>>,
     ) -> Result<Outcome, EngineError> {
         match played {
             Played::Records { batch, first_offset, appended } => {
                 let next_offset = first_offset + batch.len() as u64;
-                Ok(self.records(batch, *first_offset, next_offset, *appended))
+                Ok(self.records(batch, *first_offset, next_offset, *appended, ahead))
             }
             Played::Control { control, offset, appended } => {
                 self.control(control, *offset, *appended, mark_of)
@@ -120,11 +124,12 @@ impl Derivation {
     ) -> Result<(), EngineError> {
         let mark_of = |lane: &str| store.outbox().lane(lane);
         self.projection.omit_payloads_below(until);
-        for entry in Replay::new(store, self.next..until) {
+        let mut replay = ReadAhead::start(Replay::new(store, self.next..until))?;
+        while let Some(entry) = replay.next() {
             if !goes_on() {
                 break;
             }
-            self.apply(&entry?, &mark_of)?;
+            self.apply(&entry?.0, &mark_of, replay.ahead())?;
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ use crate::clock::Timestamp;
 use crate::definitions::Definitions;
 use crate::error::EngineError;
 use crate::input::Position;
-use crate::project::projection::{DerivedExport, Outcome};
+use crate::project::projection::{Ahead, DerivedExport, Outcome};
 use crate::record::{RecordBatch, RecordKind, RejectsMark};
 
 /// Exports stored without a sync at most, while more work waits.
@@ -302,7 +302,7 @@ impl Deriver {
             Job::Records { batch, first_offset, next_offset, appended, reached, tally, .. } => {
                 self.marks.reach(reached.position, reached.rejects);
                 let duplicates =
-                    self.derive_records(&batch, first_offset, next_offset, appended)?;
+                    self.derive_records(&batch, first_offset, next_offset, appended, None)?;
                 // Whoever waits for the records may ask what is left to be delivered.
                 if self.withdrawals.is_due() {
                     self.settle()?;
@@ -347,20 +347,22 @@ impl Deriver {
         Ok(())
     }
 
-    /// Folds records; how many of them were duplicates.
+    /// Folds records; how many of them were duplicates. What comes next is looked up meanwhile, if it is
+    /// there.
     pub(super) fn derive_records(
         &mut self,
         batch: &RecordBatch,
         first_offset: u64,
         next_offset: u64,
         appended: Timestamp,
+        ahead: Option<Ahead<'_>>,
     ) -> Result<u64, EngineError> {
         if batch.iter().any(|record| record.kind() == RecordKind::Delete) {
             deletes::note(&self.store, &self.shared)?;
             self.shared.note_delete(next_offset - 1, appended);
         }
         self.marks.appended = self.marks.appended.max(appended);
-        let outcome = self.derivation.records(batch, first_offset, next_offset, appended);
+        let outcome = self.derivation.records(batch, first_offset, next_offset, appended, ahead);
         self.store_outcome(outcome, appended)
     }
 

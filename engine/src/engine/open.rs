@@ -100,13 +100,14 @@ fn replay(
     let total = store.log().next_offset().as_u64();
     deriver.derivation.projection.omit_payloads_below(store.outbox().derived_next().as_u64());
     let mut replay = ReadAhead::start(Replay::resume(store, marks, total))?;
-    for entry in &mut replay {
+    while let Some(entry) = replay.next() {
         let (entry, next) = entry?;
         progress.replay(next, total);
         match entry {
             Played::Records { batch, first_offset, appended } => {
                 let next_offset = first_offset + batch.len() as u64;
-                deriver.derive_records(&batch, first_offset, next_offset, appended)?;
+                let ahead = replay.ahead();
+                deriver.derive_records(&batch, first_offset, next_offset, appended, ahead)?;
             }
             Played::Control { control, offset, appended } => {
                 deriver.derive_control(&control, offset, appended)?;

@@ -10,6 +10,7 @@ use forebay_storage::{EntryKind, StoredChunk, Stub};
 use super::control::Control;
 use crate::clock::Timestamp;
 use crate::error::EngineError;
+use crate::project::projection::Ahead;
 use crate::record::RecordBatch;
 
 /// Records that are handed on together.
@@ -35,6 +36,18 @@ pub(super) enum Played {
         /// Wall time of the append.
         appended: Timestamp,
     },
+}
+
+impl Played {
+    /// It, as what comes next; nothing is looked up of a control entry.
+    pub(super) fn as_ahead(&self) -> Option<Ahead<'_>> {
+        match self {
+            Self::Records { batch, first_offset, .. } => {
+                Some(Ahead { batch, first_offset: *first_offset })
+            }
+            Self::Control { .. } => None,
+        }
+    }
 }
 
 /// Hears what is played.

@@ -11,6 +11,7 @@ use crossbeam::channel::{Receiver, bounded};
 use super::playback::Played;
 use super::replay::{Marks, Replay};
 use crate::error::EngineError;
+use crate::project::projection::Ahead;
 
 /// Batches that are ready before they are asked for: one while the next is parsed, and one to even out.
 const BATCHES_AHEAD: usize = 2;
@@ -22,6 +23,8 @@ type Ready = Result<(Played, u64), EngineError>;
 pub(super) struct ReadAhead {
     /// `None` tells the thread to stop.
     ready: Option<Receiver<Ready>>,
+    /// What was taken from there before its turn.
+    ahead: Option<Ready>,
     thread: Option<JoinHandle<Replay>>,
     /// What the thread read with, once it has ended.
     read: Option<Replay>,
@@ -45,7 +48,17 @@ impl ReadAhead {
             .name("replay".to_owned())
             .spawn(read)
             .map_err(|error| EngineError::Stopped(format!("no thread can be started: {error}")))?;
-        Ok(Self { ready: Some(ready), thread: Some(thread), read: None })
+        Ok(Self { ready: Some(ready), ahead: None, thread: Some(thread), read: None })
+    }
+
+    /// The entry that comes next, if it is ready: to be looked up while the one before is derived. It is
+    /// not waited for.
+    pub(super) fn ahead(&mut self) -> Option<Ahead<'_>> {
+        if self.ahead.is_none() {
+            self.ahead = self.ready.as_ref()?.try_recv().ok();
+        }
+        let (played, _) = self.ahead.as_ref()?.as_ref().ok()?;
+        played.as_ahead()
     }
 
     /// What the log told beside its entries, as far as they were read.
@@ -67,6 +80,9 @@ impl Iterator for ReadAhead {
     type Item = Ready;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(ahead) = self.ahead.take() {
+            return Some(ahead);
+        }
         let received = self.ready.as_ref()?.recv();
         if received.is_err() {
             self.end();

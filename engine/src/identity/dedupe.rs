@@ -26,7 +26,15 @@ pub struct Dedupe {
     forgotten: u64,
     /// Serial numbers, by `_id`; several where an event was applied to several profiles.
     by_id: HashTable<u64>,
-    hasher: FixedState,
+}
+
+/// An event's `_id`, with its hash.
+#[derive(Clone, Copy, Debug)]
+pub struct EventKey<'a> {
+    /// The `_id`.
+    pub id: &'a str,
+    /// What [`Dedupe::hash`] makes of it.
+    pub hash: u64,
 }
 
 /// An event that was applied.
@@ -38,25 +46,36 @@ struct Applied {
     id: ShortText,
 }
 
+impl<'a> EventKey<'a> {
+    /// The key of `id`.
+    pub fn of(id: &'a str) -> Self {
+        Self { id, hash: Dedupe::hash(id) }
+    }
+}
+
 impl Dedupe {
-    /// Whether the event `id` was applied at most `window_ms` before `now` to a profile that `is_meant`.
+    /// The hash of an event's `_id`.
+    pub fn hash(id: &str) -> u64 {
+        FixedState::default().hash_one(id)
+    }
+
+    /// Whether the event `key` was applied at most `window_ms` before `now` to a profile that `is_meant`.
     pub fn contains(
         &self,
-        id: &str,
+        key: EventKey<'_>,
         (now, window_ms): (Timestamp, i64),
         is_meant: impl Fn(ProfileId) -> bool,
     ) -> bool {
-        let same_hash = self.by_id.iter_hash(self.hasher.hash_one(id));
+        let same_hash = self.by_id.iter_hash(key.hash);
         same_hash.map(|serial| self.get(*serial)).any(|applied| {
-            applied.id.as_bytes() == id.as_bytes()
+            applied.id.as_bytes() == key.id.as_bytes()
                 && now <= applied.at.plus_millis(window_ms)
                 && is_meant(applied.profile)
         })
     }
 
-    /// Remembers that the event `id` was applied to `profile` at `now`.
-    pub fn insert(&mut self, id: &str, profile: ProfileId, now: Timestamp) {
-        let hash = self.hasher.hash_one(id);
+    /// Remembers that the event `key` was applied to `profile` at `now`.
+    pub fn insert(&mut self, EventKey { id, hash }: EventKey<'_>, profile: ProfileId, now: Timestamp) {
         let serial = self.forgotten + self.applied.len() as u64;
         self.applied.push_back(Applied { at: now, profile, hash, id: id.into() });
         let (applied, forgotten) = (&self.applied, self.forgotten);
@@ -105,8 +124,9 @@ mod tests {
     fn an_event_counts_once_a_profile_within_the_window() {
         let at = Timestamp::from_millis;
         let (p, q) = (ProfileId::from_offset(1), ProfileId::from_offset(2));
+        let e = EventKey::of("e");
         let mut dedupe = Dedupe::default();
-        dedupe.insert("e", p, at(1_000));
+        dedupe.insert(e, p, at(1_000));
         // (what it shows, profiles, now, seen before)
         let cases = [
             ("the same profile at once", &[p][..], 1_000, true),
@@ -117,12 +137,12 @@ mod tests {
         ];
         for (name, profiles, now, expected) in cases {
             let is_meant = |profile| profiles.contains(&profile);
-            assert_eq!(dedupe.contains("e", (at(now), 100), is_meant), expected, "{name}");
+            assert_eq!(dedupe.contains(e, (at(now), 100), is_meant), expected, "{name}");
         }
-        dedupe.insert("e", p, at(1_200));
+        dedupe.insert(e, p, at(1_200));
         dedupe.expire(at(1_150), 100);
         assert_eq!(dedupe.len(), 1);
-        assert!(dedupe.contains("e", (at(1_300), 100), |profile| profile == p));
+        assert!(dedupe.contains(e, (at(1_300), 100), |profile| profile == p));
         dedupe.expire(at(1_301), 100);
         assert!(dedupe.is_empty() && dedupe.by_id.is_empty());
     }

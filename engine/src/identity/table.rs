@@ -30,6 +30,10 @@ impl IdentityId {
     }
 }
 
+/// A namespace that an identity was named in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceId(u32);
+
 #[derive(Clone, Debug)]
 struct Identity {
     namespace: u32,
@@ -43,6 +47,7 @@ pub struct IdentityTable {
     identities: Vec<Identity>,
     by_name: HashTable<IdentityId>,
     hasher: FixedState,
+    retired: u64,
 }
 
 impl IdentityTable {
@@ -70,6 +75,21 @@ impl IdentityTable {
         self.lookup(hash_of(&self.hasher, namespace, id.as_bytes()), namespace, id)
     }
 
+    /// A namespace, in lower case, if a record has named it.
+    pub fn namespace(&self, name: &str) -> Option<NamespaceId> {
+        self.find_namespace(name).map(NamespaceId)
+    }
+
+    /// As [`IdentityTable::find`], for who looks many up.
+    pub fn find_within(&self, namespace: NamespaceId, id: &str) -> Option<IdentityId> {
+        self.lookup(hash_of(&self.hasher, namespace.0, id.as_bytes()), namespace.0, id)
+    }
+
+    /// How often an identity was retired since the start.
+    pub fn retired(&self) -> u64 {
+        self.retired
+    }
+
     /// The namespace, in lower case, and the id.
     pub fn name(&self, identity: IdentityId) -> (&str, &str) {
         let found = &self.identities[identity.as_usize()];
@@ -79,6 +99,7 @@ impl IdentityTable {
     /// Makes an identity unknown. Its name is still told until [`IdentityTable::blank`], because a
     /// batch is routed as a whole before the exports of its earlier records are rendered.
     pub fn retire(&mut self, identity: IdentityId) {
+        self.retired += 1;
         let found = &self.identities[identity.as_usize()];
         let hash = hash_of(&self.hasher, found.namespace, found.id.as_bytes());
         if let Ok(entry) = self.by_name.find_entry(hash, |known| *known == identity) {

@@ -114,6 +114,7 @@ pub fn erase(
 #[cfg(test)]
 mod tests {
     use super::super::catalog::Catalog;
+    use super::super::lookup::Lookups;
     use super::super::route::{BatchTime, Router};
     use super::*;
     use crate::clock::Timestamp;
@@ -163,7 +164,8 @@ mod tests {
                 remember_ms: 0,
             };
             let time = BatchTime::Highest(Timestamp::EPOCH);
-            let (found, steps) = router.route(&batch, self.next, time);
+            let lookups = Lookups::of(&batch, router.identities, router.paths);
+            let (found, steps) = router.route((&batch, &lookups), self.next, time);
             let mut told = Vec::new();
             for (view, steps) in ["pdg", "none"].iter().zip(steps) {
                 let line = |step: RoutedStep| {

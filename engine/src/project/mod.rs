@@ -4,6 +4,9 @@
 //!  batch of records (offsets, now)
 //!        │
 //!        ▼
+//!  look up  identities, attribute paths and event ids, in parallel, ahead of their turn (lookup)
+//!        │
+//!        ▼
 //!  route    one pass, in order: identities → profiles, duplicates, attribute paths      (route)
 //!        │  who is erased                                                               (erase)
 //!        │  steps by shard; profiles that this batch links moved together               (view)
@@ -24,6 +27,7 @@ pub mod context;
 pub mod erase;
 mod facts;
 pub mod imports;
+pub mod lookup;
 pub mod plan;
 pub mod projection;
 pub mod route;

@@ -12,6 +12,7 @@ use super::catalog::Catalog;
 use super::context::{Rendering, SharedContext};
 use super::erase::{ErasedIdentity, Erasure};
 use super::imports::Imports;
+use super::lookup::Lookups;
 use super::route::{BatchTime, Routed, RoutedStep, Router};
 use super::shard::{BatchContext, EndedImport, PlacedExport};
 use super::view::View;
@@ -119,6 +120,17 @@ pub struct Projection {
     remember_ms: i64,
     /// Exports of records below this offset have no payload.
     rendered_from: u64,
+    /// What was looked up of the records that come next, and the offset of the first.
+    ahead: Option<(u64, Lookups)>,
+}
+
+/// Records whose turn comes next: they are looked up while those before are folded.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead<'a> {
+    /// They themselves.
+    pub batch: &'a RecordBatch,
+    /// Offset of the first.
+    pub first_offset: u64,
 }
 
 impl Projection {
@@ -137,6 +149,7 @@ impl Projection {
             coming: VecDeque::new(),
             remember_ms: 0,
             rendered_from: 0,
+            ahead: None,
         };
         for definitions in &coming {
             projection.foresee(definitions)?;
@@ -156,12 +169,14 @@ impl Projection {
         self.rendered_from = offset;
     }
 
-    /// Applies records appended at wall time `appended`, the first at `first_offset`.
+    /// Applies records appended at wall time `appended`, the first at `first_offset`. It goes faster if
+    /// those that come `next` are told, and decides nothing.
     pub fn apply_batch(
         &mut self,
         batch: &RecordBatch,
         first_offset: u64,
         appended: Timestamp,
+        next: Option<Ahead<'_>>,
     ) -> Outcome {
         self.appended = appended;
         let time = match self.kind {
@@ -173,15 +188,7 @@ impl Projection {
         if first_offset + batch.len() as u64 <= self.rendered_from {
             self.known.rendering = Rendering::Omitted;
         }
-        let mut placed = Vec::new();
-        for (index, steps) in steps.into_iter().enumerate() {
-            let (view, fold) = self.view_and_context(index);
-            let (mut shards, plan) = view.split();
-            let context =
-                BatchContext { fold: fold.with(plan), batch, routed: &routed, first_offset };
-            let exports = View::fold(&mut shards, steps, &context);
-            placed.extend(self.with_policy(index, exports));
-        }
+        let placed = self.fold((batch, first_offset), (&routed, steps), next);
         let names = routed.erasures.iter().flat_map(|erasure| {
             let offset = first_offset + u64::from(erasure.record);
             erasure.names(offset, &self.known.identities)
@@ -389,6 +396,37 @@ impl Projection {
         self.apply_time(offset, to)
     }
 
+    /// Folds records in every view, and meanwhile looks up what comes next.
+    fn fold(
+        &mut self,
+        (batch, first_offset): (&RecordBatch, u64),
+        (routed, steps): (&Routed, Vec<Vec<RoutedStep>>),
+        next: Option<Ahead<'_>>,
+    ) -> Vec<PolicyExport> {
+        let (known, views) = (&self.known, &mut self.views);
+        let mut fold = || {
+            let mut placed = Vec::new();
+            for (view, steps) in views.iter_mut().zip(&steps) {
+                let policy = view.number;
+                let (mut shards, plan) = view.split();
+                let fold = known.context().with(plan);
+                let context = BatchContext { fold, batch, routed, first_offset };
+                let exports = View::fold(&mut shards, steps, &context);
+                placed.extend(with_policy(policy, exports));
+            }
+            placed
+        };
+        let look = |next: Ahead<'_>| {
+            (next.first_offset, Lookups::of(next.batch, &known.identities, &known.paths))
+        };
+        let (placed, ahead) = match next {
+            None => (fold(), None),
+            Some(next) => rayon::join(fold, || Some(look(next))),
+        };
+        self.ahead = ahead;
+        placed
+    }
+
     fn route(
         &mut self,
         batch: &RecordBatch,
@@ -396,6 +434,11 @@ impl Projection {
         time: BatchTime,
     ) -> (Routed, Vec<Vec<RoutedStep>>) {
         let default = self.default_view();
+        let ahead = self.ahead.take().filter(|(first, _)| *first == first_offset);
+        let lookups = ahead.map_or_else(
+            || Lookups::of(batch, &self.known.identities, &self.known.paths),
+            |(_, lookups)| lookups,
+        );
         let mut router = Router {
             identities: &mut self.known.identities,
             paths: &mut self.known.paths,
@@ -404,7 +447,7 @@ impl Projection {
             default,
             remember_ms: self.remember_ms,
         };
-        router.route(batch, first_offset, time)
+        router.route((batch, &lookups), first_offset, time)
     }
 
     /// An export of a profile as it is now, behind the entry at `offset`: of the one that absorbed it,
@@ -473,14 +516,13 @@ impl Projection {
         all
     }
 
-    /// The exports of one view with its policy's number; a policy not in effect has none.
+    /// The exports of one view with its policy's number.
     fn with_policy(
         &self,
         view: usize,
         exports: Vec<PlacedExport>,
     ) -> impl Iterator<Item = PolicyExport> + use<> {
-        let policy = self.views[view].number;
-        exports.into_iter().filter_map(move |export| Some((policy?, export)))
+        with_policy(self.views[view].number, exports)
     }
 
     fn view_and_context(&mut self, index: usize) -> (&mut View, SharedContext<'_>) {
@@ -526,6 +568,14 @@ pub fn audience_counts(projection: &Projection) -> BTreeMap<String, crate::views
 
 /// An export with the number of its merge policy.
 type PolicyExport = (u32, PlacedExport);
+
+/// Exports with their policy's number; a policy not in effect has none.
+fn with_policy(
+    policy: Option<u32>,
+    exports: Vec<PlacedExport>,
+) -> impl Iterator<Item = PolicyExport> {
+    exports.into_iter().filter_map(move |export| Some((policy?, export)))
+}
 
 /// Takes the profiles of these exports out of a lane.
 fn serve(lane: &mut Lane, exports: &[DerivedExport], catalog: &Catalog) {

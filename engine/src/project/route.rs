@@ -7,12 +7,12 @@ use smallvec::SmallVec;
 
 use super::catalog::Catalog;
 use super::erase::{self, Erasure};
+use super::lookup::{self, Lookups, RecordLookup};
 use crate::clock::{Timestamp, millis};
 use crate::identity::ProfileId;
-use crate::identity::dedupe::Dedupe;
+use crate::identity::dedupe::{Dedupe, EventKey};
 use crate::identity::graph::{Graph, Named};
 use crate::identity::table::{IdentityId, IdentityTable};
-use crate::json::{Kind, Value};
 use crate::profile::membership::AudienceNo;
 use crate::profile::path::{PathId, PathTable};
 use crate::record::{RecordBatch, RecordKind, RecordRef};
@@ -138,10 +138,10 @@ impl Routed {
 }
 
 impl Router<'_> {
-    /// Routes all records; the steps come by view, in the order of the views.
+    /// Routes all records, of which `lookups` are; the steps come by view, in the order of the views.
     pub fn route(
         &mut self,
-        batch: &RecordBatch,
+        (batch, lookups): (&RecordBatch, &Lookups),
         first_offset: u64,
         time: BatchTime,
     ) -> (Routed, Vec<Vec<RoutedStep>>) {
@@ -157,9 +157,6 @@ impl Router<'_> {
                 now = now.max(timestamp);
             }
             routed.nows.push(now);
-            for dedupe in self.views.iter_mut().filter_map(|view| view.dedupe.as_mut()) {
-                dedupe.expire(now, self.remember_ms);
-            }
             let place = u32::try_from(index).expect("a batch has fewer than 2^32 records");
             let offset = first_offset + u64::from(place);
             routed.audiences.push(None);
@@ -167,16 +164,22 @@ impl Router<'_> {
                 RecordKind::Stub => {}
                 RecordKind::Delete => self.erase(record, place, &mut routed, &mut steps),
                 _ => {
-                    let named = self.named(record);
-                    if self.is_duplicate(record, &named, now, window_ms) {
+                    let found = lookups.get(index);
+                    let named = self.named(record, &found, lookups.hold(self.identities));
+                    let id = record.event_id();
+                    let event = id.as_deref().map(|id| EventKey { id, hash: found.event_hash });
+                    if self.is_duplicate(event, &named, now, window_ms) {
                         self.pass_over(place, &named, &mut routed);
                     } else {
-                        self.note(record, &mut routed);
-                        self.resolve(record, &named, (place, offset, now), &mut steps);
+                        self.note(record, &found, &mut routed);
+                        self.resolve(event, &named, (place, offset, now), &mut steps);
                     }
                 }
             }
             routed.leaf_ends.push(routed.leaves.len());
+        }
+        for dedupe in self.views.iter_mut().filter_map(|view| view.dedupe.as_mut()) {
+            dedupe.expire(now, self.remember_ms);
         }
         (routed, steps)
     }
@@ -207,15 +210,15 @@ impl Router<'_> {
 
     fn resolve(
         &mut self,
-        record: RecordRef<'_>,
+        event: Option<EventKey<'_>>,
         named: &[Named],
         (place, offset, now): (u32, u64, Timestamp),
         steps: &mut [Vec<RoutedStep>],
     ) {
         for (view, steps) in self.views.iter_mut().zip(steps) {
             let resolution = view.graph.resolve(named, offset);
-            if let (Some(dedupe), Some(id)) = (&mut view.dedupe, record.event_id()) {
-                dedupe.insert(&id, resolution.profile, now);
+            if let (Some(dedupe), Some(event)) = (&mut view.dedupe, event) {
+                dedupe.insert(event, resolution.profile, now);
             }
             steps.push(RoutedStep {
                 record: place,
@@ -228,62 +231,59 @@ impl Router<'_> {
         }
     }
 
-    fn named(&mut self, record: RecordRef<'_>) -> SmallVec<[Named; 4]> {
+    /// The identities of a record, each once. Those found before are taken if they `hold`.
+    fn named(
+        &mut self,
+        record: RecordRef<'_>,
+        found: &RecordLookup<'_>,
+        hold: bool,
+    ) -> SmallVec<[Named; 4]> {
         let mut named: SmallVec<[Named; 4]> = SmallVec::new();
-        for identity in record.identities() {
-            let number = self.identities.intern(identity.namespace, &identity.id);
-            match named.iter_mut().find(|known| known.identity == number) {
-                Some(known) => known.primary |= identity.primary,
-                None => named.push(Named { identity: number, primary: identity.primary }),
+        for (place, looked_up) in found.identities.iter().enumerate() {
+            let identity = match looked_up.identity.filter(|_| hold) {
+                Some(known) => known,
+                None => self.intern(record, place),
+            };
+            match named.iter_mut().find(|known| known.identity == identity) {
+                Some(known) => known.primary |= looked_up.primary,
+                None => named.push(Named { identity, primary: looked_up.primary }),
             }
         }
         named
     }
 
+    fn intern(&mut self, record: RecordRef<'_>, place: usize) -> IdentityId {
+        let identity = record.identities().nth(place).expect("it was looked up");
+        self.identities.intern(identity.namespace, &identity.id)
+    }
+
     fn is_duplicate(
         &self,
-        record: RecordRef<'_>,
+        event: Option<EventKey<'_>>,
         named: &[Named],
         now: Timestamp,
         window_ms: i64,
     ) -> bool {
-        let Some(id) = record.event_id() else { return false };
+        let Some(event) = event else { return false };
         let RoutedView { graph, dedupe, .. } = &self.views[self.default];
         dedupe.as_ref().is_some_and(|dedupe| {
-            dedupe.contains(&id, (now, window_ms), |profile| {
+            dedupe.contains(event, (now, window_ms), |profile| {
                 graph.profiles_of(named).contains(&graph.current(profile))
             })
         })
     }
 
-    fn note(&mut self, record: RecordRef<'_>, routed: &mut Routed) {
+    fn note(&mut self, record: RecordRef<'_>, found: &RecordLookup<'_>, routed: &mut Routed) {
         if let Some((id, _)) = record.membership() {
             let audience = routed.audiences.last_mut().expect("each record has its place");
             *audience = self.catalog.number(&id);
         }
-        if let (RecordKind::Profile { .. }, Some(attributes)) = (record.kind(), record.attributes())
-        {
-            for (key, value) in attributes.entries() {
-                if key != "identityMap" {
-                    self.walk(PathId::ROOT, &key, value, &mut routed.leaves);
-                }
-            }
-        }
-    }
-
-    /// Lists the leaves at and below a member. A key that is empty or contains `.` cannot be
-    /// addressed, and an empty object writes nothing (`SPEC.md` §2).
-    fn walk(&mut self, parent: PathId, key: &str, value: Value<'_>, leaves: &mut Vec<Leaf>) {
-        if key.is_empty() || key.contains('.') {
-            return;
-        }
-        let path = self.paths.child(parent, key);
-        if value.kind() == Kind::Object {
-            for (key, member) in value.entries() {
-                self.walk(path, &key, member, leaves);
-            }
+        if let Some(leaves) = found.leaves {
+            routed.leaves.extend_from_slice(leaves);
         } else {
-            leaves.push(Leaf { path, node: value.index() });
+            let mut give = |parent, key: &str| Some(self.paths.child(parent, key));
+            let is_listed = lookup::list_leaves(record, &mut give, &mut routed.leaves);
+            debug_assert!(is_listed, "a path that is new is given a number");
         }
     }
 }

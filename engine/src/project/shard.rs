@@ -87,7 +87,11 @@ struct Timers(BinaryHeap<Reverse<(Timestamp, ProfileId)>>);
 
 impl Shard {
     /// Applies this shard's steps of a batch, and fires the boundaries that the batch passes.
-    pub fn fold(&mut self, steps: &[RoutedStep], context: &BatchContext<'_>) -> Vec<PlacedExport> {
+    pub fn fold<'a>(
+        &mut self,
+        steps: impl Iterator<Item = &'a RoutedStep>,
+        context: &BatchContext<'_>,
+    ) -> Vec<PlacedExport> {
         let mut exports = Vec::new();
         for step in steps {
             let now = context.routed.now(step.record);

@@ -15,6 +15,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 use super::catalog::Catalog;
+use super::lookup::Lookups;
 use super::route::{BatchTime, Routed, RoutedStep, RoutedView, Router};
 use crate::clock::{ClockKind, Timestamp, millis};
 use crate::definitions::{Definitions, MergePolicy};
@@ -112,7 +113,8 @@ impl Trace {
             default,
             remember_ms: self.remember_ms,
         };
-        let (routed, steps) = pass.route(batch, first_offset, time);
+        let lookups = Lookups::of(batch, pass.identities, pass.paths);
+        let (routed, steps) = pass.route((batch, &lookups), first_offset, time);
         self.now = routed.end().unwrap_or(self.now);
         for (view, steps) in self.views.iter_mut().zip(steps) {
             view.note(&steps, batch, first_offset);

@@ -67,25 +67,27 @@ impl View {
     /// Folds one batch; the exports come in no particular order.
     pub fn fold(
         shards: &mut ShardsAndGraph<'_>,
-        steps: Vec<RoutedStep>,
+        steps: &[RoutedStep],
         context: &BatchContext<'_>,
     ) -> Vec<PlacedExport> {
-        let mut by_shard: Vec<Vec<RoutedStep>> = (0..SHARDS).map(|_| Vec::new()).collect();
-        for step in steps {
+        // By place in `steps`: a step is large, and only one in many is more than a record and a profile.
+        let mut by_shard: Vec<Vec<u32>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        for (place, step) in (0..).zip(steps) {
             let home = home(shards.graph.current(step.profile));
             for absorbed in &step.absorbed {
                 shards.move_to(*absorbed, home);
             }
-            by_shard[home].push(step);
+            by_shard[home].push(place);
         }
         let end = context.routed.end().unwrap_or(Timestamp::MIN);
         shards
             .shards
             .par_iter_mut()
             .zip(by_shard)
-            .filter_map(|(shard, steps)| {
-                let is_idle = steps.is_empty() && !shard.may_be_due(end);
-                (!is_idle).then(|| shard.fold(&steps, context))
+            .filter_map(|(shard, places)| {
+                let is_idle = places.is_empty() && !shard.may_be_due(end);
+                let own = places.iter().map(|place| &steps[*place as usize]);
+                (!is_idle).then(|| shard.fold(own, context))
             })
             .flatten_iter()
             .collect()

@@ -125,7 +125,7 @@ impl<'a> Course<'a> {
         let projection = &mut self.projection;
         let outcome = match played {
             Played::Records { batch, first_offset, appended } => {
-                projection.apply_batch(batch, *first_offset, *appended)
+                projection.apply_batch(batch, *first_offset, *appended, None)
             }
             Played::Control { control, offset, appended } => match control {
                 // The definitions of now hold from the beginning.

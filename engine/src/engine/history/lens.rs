@@ -91,7 +91,7 @@ impl<'a> Lens<'a> {
 
     fn apply(&mut self, mut played: Played) -> Result<(Played, Outcome), EngineError> {
         self.erased.hide(&mut played);
-        let outcome = self.derivation.apply(&played, &|_| None)?;
+        let outcome = self.derivation.apply(&played, &|_| None, None)?;
         Ok((played, outcome))
     }
 }

@@ -140,7 +140,7 @@ impl History {
         let mut derivation = Derivation::new(projection);
         for played in Replay::new(&self.store, 0..self.end) {
             self.check_goes_on()?;
-            let outcome = derivation.apply(&played?, &|_| None)?;
+            let outcome = derivation.apply(&played?, &|_| None, None)?;
             let is_it = |gone: &Erased| (gone.policy, gone.profile.as_u64()) == (policy, profile);
             if let Some(gone) = outcome.erased.into_iter().find(is_it) {
                 return Ok(Some(gone.offset));

@@ -38,7 +38,7 @@ impl Twin {
     pub(super) fn follow(&mut self, store: &Store, until: u64) {
         for played in Replay::new(store, self.derivation.next()..until) {
             let played = played.expect("the log can be read");
-            let outcome = self.derivation.apply(&played, &|_| None);
+            let outcome = self.derivation.apply(&played, &|_| None, None);
             self.take(outcome.expect("the rules were checked"));
         }
     }

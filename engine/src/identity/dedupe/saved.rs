@@ -4,7 +4,7 @@
 //! person's, and no look-up would ever find it.
 
 use super::super::graph::Graph;
-use super::{Applied, Dedupe, ProfileId, Timestamp};
+use super::{Applied, Dedupe, EventKey, ProfileId, Timestamp};
 
 /// An event that was applied: when, to which profile, its `_id`.
 pub type AppliedEvent = (Timestamp, ProfileId, Box<str>);
@@ -26,7 +26,7 @@ impl Dedupe {
         let count = events.iter().map(Vec::len).sum();
         dedupe.applied.reserve(count);
         for (at, profile, id) in events.into_iter().flatten() {
-            dedupe.insert(&id, profile, at);
+            dedupe.insert(EventKey::of(&id), profile, at);
         }
         dedupe
     }

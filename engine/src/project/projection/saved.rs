@@ -180,6 +180,7 @@ impl Projection {
             coming: VecDeque::new(),
             remember_ms: head.remember_ms,
             rendered_from: 0,
+            ahead: None,
         };
         for (view, saved) in projection.views.iter_mut().zip(&head.views) {
             view.dedupe = saved.remembers_events.then(Dedupe::default);
