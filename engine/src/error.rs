@@ -48,6 +48,9 @@ pub enum EngineError {
     /// What was asked for was not completed, and why; asking again completes it.
     #[error("{0}")]
     Interrupted(String),
+    /// There was no room on the disk for what was asked, and what to do. The engine goes on.
+    #[error("{0}")]
+    NoRoom(String),
     /// The engine has stopped after a failure in one of its threads.
     #[error("the engine has stopped: {0}")]
     Stopped(String),

@@ -13,7 +13,9 @@
 //!    and the directory synced. What a crash leaves unfinished is removed at the next opening.
 //! 2. The name says up to where the log is derived: the offset of the first entry that is not in it.
 //! 3. Earlier ones are removed only when a later one has its name, durably.
-//! 4. Nothing in it is the only copy of anything: one that is damaged is worth as much as none.
+//! 4. One that finds no room leaves nothing of itself, and stops nothing. It is not begun where it would
+//!    take the room that the log needs meanwhile ([`RESERVE_BYTES`]).
+//! 5. Nothing in it is the only copy of anything: one that is damaged is worth as much as none.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -22,12 +24,17 @@ use std::sync::Arc;
 
 use crate::checkpoint_file::{StoredCheckpoint, TableOfContents};
 use crate::compression::{Packing, pack};
+use crate::database::UNIT_BYTES;
 use crate::fail_stop::FailStop;
-use crate::{Compression, Offset, StorageError, WriteOp, codec, directory, keys};
+use crate::{Compression, Offset, StorageError, WriteOp, codec, directory, disk, keys};
 
 /// Bytes after which what is written so far is synced, so that the last sync does not hold up those of
 /// the log for long.
 const SYNC_BYTES: usize = 8 << 20;
+
+/// Bytes that must be free beside a checkpoint when it is begun: a unit for each of the two databases that
+/// go on being written, and as much again. A full disk stops those.
+const RESERVE_BYTES: u64 = 4 * UNIT_BYTES as u64;
 
 /// Extension of a checkpoint until all of it is durable.
 const UNFINISHED: &str = "new";
@@ -87,19 +94,66 @@ impl Checkpoints {
     /// Returns its bytes.
     ///
     /// Cost: one write of all blocks, one sync every 8 MiB and two at the end.
+    ///
+    /// # Errors
+    ///
+    /// - [`StorageError::NoRoom`] if there is no room for it on the disk. Nothing is left of it, earlier
+    ///   ones stay, and the store goes on. After any other error it has stopped.
     pub fn write(&self, next: Offset, blocks: &[PackedBlock]) -> Result<u64, StorageError> {
-        directory::create(&self.dir)?;
         let path = self.path(next);
         let unfinished = path.with_extension(UNFINISHED);
-        let bytes = self.fail_stop.write(WriteOp::WriteCheckpoint, || {
-            write_file(&unfinished, blocks).map_err(StorageError::io("write", &unfinished))
-        })?;
-        self.fail_stop.write(WriteOp::NameCheckpoint, || {
-            fs::rename(&unfinished, &path).map_err(StorageError::io("rename", &unfinished))?;
-            directory::sync(&self.dir)
-        })?;
+        let built = self.build(&path, &unfinished, blocks);
+        if matches!(built, Err(StorageError::NoRoom { .. })) {
+            self.remove_unfinished(&unfinished)?;
+        }
+        let bytes = built?;
         self.remove_below(next)?;
         Ok(bytes)
+    }
+
+    /// Writes the file `unfinished`, and gives it the name `path`; returns its bytes.
+    fn build(
+        &self,
+        path: &Path,
+        unfinished: &Path,
+        blocks: &[PackedBlock],
+    ) -> Result<u64, StorageError> {
+        let bytes = self.fail_stop.write_if_room(WriteOp::WriteCheckpoint, path, || {
+            directory::create(&self.dir)?;
+            self.check_room(path, blocks)?;
+            write_file(unfinished, blocks).map_err(StorageError::io("write", unfinished))
+        })?;
+        self.fail_stop.write_if_room(WriteOp::NameCheckpoint, path, || {
+            fs::rename(unfinished, path).map_err(StorageError::io("rename", unfinished))?;
+            directory::sync(&self.dir)
+        })?;
+        Ok(bytes)
+    }
+
+    /// Refuses to begin what would leave less than [`RESERVE_BYTES`] free: it would fail in the end, and
+    /// have taken the room of everybody else until then.
+    fn check_room(&self, path: &Path, blocks: &[PackedBlock]) -> Result<(), StorageError> {
+        let bytes: u64 = blocks.iter().map(|block| block.bytes.len() as u64).sum();
+        let free = disk::space(&self.dir)?.free;
+        if free >= bytes.saturating_add(RESERVE_BYTES) {
+            return Ok(());
+        }
+        let message = format!(
+            "No space left on device: it takes {bytes} bytes, {free} are free, and {RESERVE_BYTES} of \
+             them are kept for the log and the state"
+        );
+        let source = io::Error::new(io::ErrorKind::StorageFull, message);
+        Err(StorageError::NoRoom { path: path.to_owned(), source })
+    }
+
+    /// Removes what there is of a checkpoint that found no room.
+    fn remove_unfinished(&self, path: &Path) -> Result<(), StorageError> {
+        self.fail_stop.write(WriteOp::RemoveCheckpoint, || match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        })
     }
 
     /// The newest checkpoint, if there is one.
@@ -177,10 +231,14 @@ fn write_file(path: &Path, blocks: &[PackedBlock]) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::UNIT_BYTES;
+    use crate::Faults;
 
     fn checkpoints(dir: &Path) -> Checkpoints {
-        let fail_stop = Arc::new(FailStop::new(None, UNIT_BYTES));
+        checkpoints_that_fail(dir, None)
+    }
+
+    fn checkpoints_that_fail(dir: &Path, faults: Option<Faults>) -> Checkpoints {
+        let fail_stop = Arc::new(FailStop::new(faults, UNIT_BYTES));
         Checkpoints::open(&dir.join("checkpoint"), Compression::Zstd, &fail_stop).unwrap()
     }
 
@@ -219,6 +277,43 @@ mod tests {
         let all = checkpoints(dir.path());
         assert_eq!(all.newest().unwrap().unwrap().next, Offset::from_u64(12));
         assert_eq!(directory::children(&dir.path().join("checkpoint")).unwrap().len(), 1);
+    }
+
+    /// Fails at every operation of this kind.
+    fn failing(at: WriteOp, kind: io::ErrorKind) -> Faults {
+        Arc::new(move |op| if op == at { Err(kind.into()) } else { Ok(()) })
+    }
+
+    #[test]
+    fn one_that_finds_no_room_leaves_nothing_of_itself_and_stops_nothing() {
+        use io::ErrorKind::{Other, PermissionDenied, QuotaExceeded, StorageFull};
+
+        // (the operation that fails, with what, whether writing goes on)
+        let cases = [
+            (WriteOp::WriteCheckpoint, StorageFull, true),
+            (WriteOp::WriteCheckpoint, QuotaExceeded, true),
+            (WriteOp::NameCheckpoint, StorageFull, true),
+            (WriteOp::WriteCheckpoint, PermissionDenied, false),
+            (WriteOp::NameCheckpoint, Other, false),
+        ];
+        for (op, kind, goes_on) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            drop(written(dir.path()));
+            let all = checkpoints_that_fail(dir.path(), Some(failing(op, kind)));
+            let path = all.path(Offset::from_u64(12));
+            fs::write(path.with_extension(UNFINISHED), "half").unwrap();
+            let block = || all.pack(3, vec![5]).unwrap();
+            let error = all.write(Offset::from_u64(12), &[block()]).unwrap_err();
+            let is_no_room =
+                matches!(&error, StorageError::NoRoom { path: told, .. } if *told == path);
+            assert_eq!(is_no_room, goes_on, "{op:?} {kind:?}: {error}");
+            let files = directory::children(&dir.path().join("checkpoint")).unwrap();
+            assert_eq!(files.len() == 1, goes_on, "{op:?} {kind:?}: {files:?}");
+            assert_eq!(all.all().unwrap(), [Offset::from_u64(9)], "the earlier one stays");
+            let later = all.write(Offset::from_u64(13), &[block()]).unwrap_err();
+            let is_stopped = matches!(later, StorageError::Stopped { .. });
+            assert_eq!(is_stopped, !goes_on, "{op:?} {kind:?}: {later}");
+        }
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl Store {
     }
 }
 
-fn space(dir: &Path) -> Result<DiskSpace, StorageError> {
+/// How full the file system of `dir` is.
+pub(crate) fn space(dir: &Path) -> Result<DiskSpace, StorageError> {
     let found = rustix::fs::statvfs(dir).map_err(std::io::Error::from);
     let found = found.map_err(StorageError::io("measure the disk of", dir))?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);

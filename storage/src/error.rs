@@ -15,7 +15,7 @@ pub enum StorageError {
         dir: PathBuf,
     },
     /// The operating system refused.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}{}", path.display(), advice(source))]
     Io {
         /// What was being done, as a verb.
         action: &'static str,
@@ -24,8 +24,17 @@ pub enum StorageError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// There is no room on the disk for a file of which nothing is the only copy. Nothing is left of it,
+    /// and everything else goes on: it can be written again once there is room.
+    #[error("no room for {}", path.display())]
+    NoRoom {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said, or what was found.
+        source: io::Error,
+    },
     /// The database below failed; whether the write was made is unknown.
-    #[error("cannot {action} the database {}", path.display())]
+    #[error("cannot {action} the database {}{}", path.display(), advice_of_database(&**source))]
     Database {
         /// What was being done, as a verb.
         action: &'static str,
@@ -85,6 +94,16 @@ impl StorageError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// The same error as [`Self::NoRoom`] for the file `path`, if want of room is what it says.
+    pub(crate) fn if_no_room(self, path: &Path) -> Self {
+        match self {
+            Self::Io { source, .. } | Self::Fault(source) if says_no_room(&source) => {
+                Self::NoRoom { path: path.to_owned(), source }
+            }
+            other => other,
+        }
+    }
+
     /// Wraps an error of the database in directory `path`: cannot `action` it.
     pub(crate) fn database<E>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self
     where
@@ -102,5 +121,51 @@ impl StorageError {
     /// States what was wrong with a call.
     pub(crate) fn refused(reason: impl Into<String>) -> Self {
         Self::Refused { reason: reason.into() }
+    }
+}
+
+/// What is to be done where a disk is full.
+fn advice(error: &io::Error) -> &'static str {
+    if says_no_room(error) {
+        ", because its disk is full (make room and start again: nothing that was accepted is lost)"
+    } else {
+        ""
+    }
+}
+
+fn advice_of_database(error: &(dyn Error + Send + Sync + 'static)) -> &'static str {
+    match error.downcast_ref::<sled::Error>() {
+        Some(sled::Error::Io(error)) => advice(error),
+        _ => "",
+    }
+}
+
+/// Whether room was wanting, on the disk or in what its owner may use of it.
+fn says_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_what_to_do() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let other = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let path = Path::new("data/state");
+        let database = |error| StorageError::database("flush", path)(sled::Error::Io(error));
+        let advice = "because its disk is full (make room and start again";
+        // (an error, whether it says what to do)
+        let cases = [
+            (StorageError::io("write", path)(full()), true),
+            (StorageError::io("write", path)(other()), false),
+            (database(full()), true),
+            (database(other()), false),
+        ];
+        for (error, is_told) in cases {
+            assert_eq!(error.to_string().contains(advice), is_told, "{error}");
+            assert!(error.to_string().contains("data/state"), "{error}");
+        }
     }
 }

@@ -4,9 +4,13 @@
 //! pages, so that a second sync that succeeds proves nothing. The only honest way on is to stop, and
 //! to recover from what is on disk by opening the store again.
 //!
+//! The exception is a file of its own that nothing depends on, such as a checkpoint, and the one failure
+//! that says exactly what happened: there was no room for it. It is removed, and everything else goes on.
+//!
 //! It goes wherever something is written, and so carries along in which units that is done.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
 
@@ -35,11 +39,34 @@ impl FailStop {
         op: WriteOp,
         work: impl FnOnce() -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
+        self.run(op, || self.fault(op).and_then(|()| work()))
+    }
+
+    /// Runs `work` in the same way, which writes the file `path` of which nothing is the only copy: where
+    /// there is no room for it, the error is [`StorageError::NoRoom`], and writing goes on.
+    ///
+    /// Whoever calls it removes what there is of the file then.
+    pub(crate) fn write_if_room<T>(
+        &self,
+        op: WriteOp,
+        path: &Path,
+        work: impl FnOnce() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let work = || self.fault(op).and_then(|()| work());
+        self.run(op, || work().map_err(|error| error.if_no_room(path)))
+    }
+
+    fn run<T>(
+        &self,
+        op: WriteOp,
+        work: impl FnOnce() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         self.check()?;
         let _stop = StopOnPanic { switch: self, op };
-        let done = self.fault(op).and_then(|()| work());
-        if let Err(error) = &done {
-            self.stop(op, error);
+        let done = work();
+        match &done {
+            Ok(_) | Err(StorageError::NoRoom { .. }) => {}
+            Err(error) => self.stop(op, error),
         }
         done
     }

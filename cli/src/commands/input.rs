@@ -82,6 +82,11 @@ pub(crate) fn notice_text(notice: &Notice) -> String {
         Notice::CheckpointUnused { reason } => {
             format!("the newest checkpoint is not used, and the whole log was read again: {reason}")
         }
+        Notice::CheckpointRefused { reason } => format!(
+            "warning: no checkpoint can be written: {reason}\n\
+             Make room; it is tried again. Records are taken and exports are sent as before, but the next \
+             start takes longer."
+        ),
         Notice::DiskLow { data, free_bytes, total_bytes } => format!(
             "warning: the disk of {} is nearly full: {} bytes of {} are free\n\
              Make room: a full disk stops the engine. Nothing that was accepted is lost then.",
@@ -148,6 +153,10 @@ mod tests {
             (
                 Notice::ReloadRefused { reason: "destination d: no".to_owned() },
                 "error: the configuration cannot be used: destination d: no",
+            ),
+            (
+                Notice::CheckpointRefused { reason: "no room for c".to_owned() },
+                "warning: no checkpoint can be written: no room for c\nMake room",
             ),
             (Notice::OldInput { source, first: "f".to_owned() }, "hint: r.ndjson starts at f"),
         ];

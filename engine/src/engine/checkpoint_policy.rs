@@ -14,10 +14,10 @@ pub(super) struct Tail {
     pub entries: u64,
     /// How long it took to derive them, which is about how long it would take again.
     pub work: Duration,
-    /// How long ago the newest checkpoint was complete, or the directory was opened.
+    /// How long ago the newest checkpoint was complete or found no room, or the directory was opened.
     pub age: Duration,
     /// What the newest checkpoint took, standstill and writing together; of one that an earlier run
-    /// has made, what reading it took.
+    /// has made, what reading it took. One that found no room on the disk counts like any other.
     pub cost: Duration,
 }
 
@@ -77,12 +77,17 @@ impl CheckpointPolicy {
         let is_long = tail.work >= self.tail_max || tail.entries >= self.entries_max;
         let is_worth_it = is_long || tail.work >= self.idle_tail_max;
         let is_worth_its_cost = is_worth_it && tail.work.saturating_mul(2) >= tail.cost;
-        let has_rested = tail.age >= tail.cost.saturating_mul(self.share.saturating_sub(1));
+        let has_rested = self.has_rested(tail);
         match occasion {
             Occasion::Busy => is_long && has_rested,
             Occasion::Idle => is_worth_it && has_rested,
             Occasion::Closing => is_long || is_worth_its_cost,
         }
+    }
+
+    /// Whether the newest one is so long ago that another one stays within their share of the time.
+    pub(super) fn has_rested(&self, tail: &Tail) -> bool {
+        tail.age >= tail.cost.saturating_mul(self.share.saturating_sub(1))
     }
 
     /// Whether one will be due once the last one is long enough ago, though nothing comes any more.

@@ -3,34 +3,51 @@
 //! The deriver stands still while a cut is turned into bytes, and goes on while they are written here.
 //! One cut is written at a time. When it is, the state database has its chance to be opened anew, which
 //! keeps the next opening short too.
+//!
+//! # On a full disk
+//!
+//! The log is the truth, so a cut that finds no room is dropped, told once, and stops nothing: what it was
+//! to make an end of is the tail again, and another one is made when that had its rest. Whoever must know
+//! that a checkpoint is durable is told that it is not. Any other failure stops the engine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use forebay_storage::{Offset, Store};
+use forebay_storage::{Offset, StorageError, Store};
 
 use super::checkpoint::{Cut, Known};
 use super::checkpoint_policy::{CheckpointPolicy, Occasion, Tail};
+use super::notice::Notice;
 use super::shared::Shared;
 use crate::clock::{Clock, Moment};
-use crate::error::EngineError;
+use crate::error::{EngineError, with_sources};
+
+/// What a cut that found no room counts as having cost, at least: one second, so that at the usual share
+/// the next is made ten seconds later. Room is seldom made sooner, and each cut halts the deriver.
+const REFUSED_COST: Duration = Duration::from_secs(1);
+
+/// Hears how a cut ended: its checkpoint is durable and those before it are gone; or there was no room
+/// for it, and why that is known.
+pub(super) type Told = Sender<Result<(), String>>;
 
 /// A cut on its way to the disk.
 pub(super) struct Order {
     cut: Cut,
     /// When the deriver began with it.
     begun: Moment,
-    /// Told when it is durable and those before it are gone.
-    told: Option<Sender<()>>,
+    /// Told how it ended.
+    told: Option<Told>,
 }
 
 /// How the writing goes, as the deriver sees it.
 #[derive(Debug, Default)]
 struct Writing {
     is_busy: AtomicBool,
-    /// When the last one was complete, and what it took, in nanoseconds.
+    /// Whether the last one found no room.
+    is_refused: AtomicBool,
+    /// When the last one ended, and what it took, in nanoseconds.
     ended: AtomicU64,
     cost: AtomicU64,
 }
@@ -44,6 +61,8 @@ pub(super) struct Checkpointer {
     clock: Arc<dyn Clock>,
     orders: Receiver<Order>,
     writing: Arc<Writing>,
+    /// Whether it was told that there is no room, and there was none since.
+    is_told: bool,
 }
 
 /// The deriver's side: when to cut, and where to send it.
@@ -52,11 +71,34 @@ pub(super) struct Checkpoints {
     clock: Arc<dyn Clock>,
     orders: Sender<Order>,
     writing: Arc<Writing>,
-    /// Where the newest cut was made, and what was derived since took.
+    /// What came since the newest cut.
+    since: Since,
+    /// What that cut was to make an end of, for as long as it is not known whether it did.
+    before: Since,
+    /// Whether it did not: there was no room.
+    is_refused: bool,
+}
+
+/// What came after a checkpoint.
+#[derive(Clone, Copy, Debug, Default)]
+struct Since {
+    /// Where it was cut.
     cut_at: u64,
+    /// How long it took to derive what came since.
     work: Duration,
-    /// Whether the next occasion is taken, because the newest one is of little use.
+    /// Whether the next occasion is taken, because it is of little use.
     is_wanted: bool,
+}
+
+impl Since {
+    /// The same after an earlier checkpoint, if `self` came after one that is not to be had.
+    fn after(self, earlier: Self) -> Self {
+        Self {
+            cut_at: earlier.cut_at,
+            work: earlier.work + self.work,
+            is_wanted: earlier.is_wanted || self.is_wanted,
+        }
+    }
 }
 
 /// What opening found.
@@ -87,9 +129,14 @@ pub(super) fn checkpoints(
         clock: Arc::clone(&clock),
         orders,
         writing: Arc::clone(&writing),
+        is_told: false,
     };
-    let (cut_at, work, is_wanted) = (found.next, found.replayed, false);
-    (Checkpoints { policy, clock, orders: sender, writing, cut_at, work, is_wanted }, checkpointer)
+    let since = Since { cut_at: found.next, work: found.replayed, is_wanted: false };
+    let (before, is_refused) = (since, false);
+    (
+        Checkpoints { policy, clock, orders: sender, writing, since, before, is_refused },
+        checkpointer,
+    )
 }
 
 impl Checkpoints {
@@ -100,25 +147,29 @@ impl Checkpoints {
 
     /// Notes work that opening would have to do again.
     pub(super) fn worked_since(&mut self, begun: Moment) {
-        self.work += self.clock.moment().since(begun);
+        self.since.work += self.clock.moment().since(begun);
     }
 
     /// Has the next occasion taken whatever the tail: what there is cannot be gone on with.
     pub(super) fn want(&mut self) {
-        self.is_wanted = true;
+        self.since.is_wanted = true;
     }
 
     /// Whether to cut now, when everything below `next` is derived.
-    pub(super) fn is_due(&self, next: u64, occasion: Occasion) -> bool {
+    pub(super) fn is_due(&mut self, next: u64, occasion: Occasion) -> bool {
         if self.writing.is_busy.load(Ordering::Acquire) && occasion != Occasion::Closing {
             return false;
         }
-        self.is_wanted || self.policy.is_due(&self.tail(next), occasion)
+        self.take_back();
+        let tail = self.tail(next);
+        let may_be = !self.is_refused || self.policy.has_rested(&tail);
+        (self.since.is_wanted && may_be) || self.policy.is_due(&tail, occasion)
     }
 
     /// Whether it will be time to cut, though nothing comes any more.
-    pub(super) fn will_be_due(&self, next: u64) -> bool {
-        self.is_wanted || self.policy.will_be_due(&self.tail(next))
+    pub(super) fn will_be_due(&mut self, next: u64) -> bool {
+        self.take_back();
+        self.since.is_wanted || self.policy.will_be_due(&self.tail(next))
     }
 
     /// Cuts, and sends it to be written; waits if another one is being written still.
@@ -126,24 +177,35 @@ impl Checkpoints {
         &mut self,
         known: &Known<'_>,
         store: &Store,
-        told: Option<Sender<()>>,
+        told: Option<Told>,
     ) -> Result<(), EngineError> {
+        self.take_back();
         let begun = self.clock.moment();
         let cut = known.cut(store)?;
         let stood_still = self.clock.moment().since(begun);
         tracing::info!(next = cut.next, ms = stood_still.as_millis(), "cut a checkpoint");
-        (self.cut_at, self.work, self.is_wanted) = (cut.next, Duration::ZERO, false);
-        self.writing.is_busy.store(true, Ordering::Release);
+        let is_before_known = !self.writing.is_busy.swap(true, Ordering::AcqRel);
+        self.before = if is_before_known { self.since } else { self.since.after(self.before) };
+        self.since = Since { cut_at: cut.next, ..Since::default() };
+        self.is_refused = false;
         // The checkpointer ends early only when it has failed, and has said so.
         self.orders.send(Order { cut, begun, told }).ok();
         Ok(())
     }
 
+    /// If the newest cut found no room, what it was to make an end of is still there.
+    fn take_back(&mut self) {
+        if self.writing.is_refused.swap(false, Ordering::AcqRel) {
+            self.since = self.since.after(self.before);
+            self.is_refused = true;
+        }
+    }
+
     fn tail(&self, next: u64) -> Tail {
         let ended = Moment::from_nanos(self.writing.ended.load(Ordering::Acquire));
         Tail {
-            entries: next - self.cut_at,
-            work: self.work,
+            entries: next - self.since.cut_at,
+            work: self.since.work,
             age: self.clock.moment().since(ended),
             cost: Duration::from_nanos(self.writing.cost.load(Ordering::Acquire)),
         }
@@ -152,7 +214,7 @@ impl Checkpoints {
 
 impl Checkpointer {
     /// Works until the deriver has ended or something fails.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         while let Ok(order) = self.orders.recv() {
             if let Err(error) = self.write(order) {
                 self.shared.fail(&error);
@@ -163,7 +225,7 @@ impl Checkpointer {
 
     /// Writes the cut that waits, if one does; whether it did.
     #[cfg(test)]
-    pub(super) fn write_waiting(&self) -> Result<bool, EngineError> {
+    pub(super) fn write_waiting(&mut self) -> Result<bool, EngineError> {
         let order = self.orders.try_recv().ok();
         order.map_or(Ok(false), |order| self.write(order).map(|()| true))
     }
@@ -174,26 +236,124 @@ impl Checkpointer {
         !self.orders.is_empty()
     }
 
-    fn write(&self, order: Order) -> Result<(), EngineError> {
+    fn write(&mut self, order: Order) -> Result<(), EngineError> {
         let Order { cut, begun, told } = order;
         let next = Offset::from_u64(cut.next);
-        let bytes = self.store.checkpoints().write(next, &cut.blocks)?;
+        let written = match self.store.checkpoints().write(next, &cut.blocks) {
+            Ok(bytes) => Ok(bytes),
+            Err(error @ StorageError::NoRoom { .. }) => Err(with_sources(&error)),
+            Err(error) => return Err(error.into()),
+        };
         drop(cut);
         let ended = self.clock.moment();
         let took = ended.since(begun);
-        tracing::info!(%next, bytes, ms = took.as_millis(), "a checkpoint is written");
-        self.writing.cost.store(nanos(took), Ordering::Release);
+        let cost = if written.is_ok() { took } else { took.max(REFUSED_COST) };
+        match &written {
+            Ok(bytes) => {
+                tracing::info!(%next, bytes, ms = took.as_millis(), "a checkpoint is written");
+                self.is_told = false;
+            }
+            Err(reason) => self.tell(reason),
+        }
+        self.writing.cost.store(nanos(cost), Ordering::Release);
         self.writing.ended.store(ended.as_nanos(), Ordering::Release);
+        self.writing.is_refused.store(written.is_err(), Ordering::Release);
         self.writing.is_busy.store(!self.orders.is_empty(), Ordering::Release);
+        let written = written.map(drop);
+        let is_written = written.is_ok();
         if let Some(told) = told {
             // Whoever asked may have stopped waiting.
-            told.send(()).ok();
+            told.send(written).ok();
         }
-        self.store.renew_state()?;
+        if is_written {
+            self.store.renew_state()?;
+        }
         Ok(())
+    }
+
+    /// Tells that there is no room: once, until a checkpoint is written again.
+    fn tell(&mut self, reason: &str) {
+        if std::mem::replace(&mut self.is_told, true) {
+            tracing::info!("still no checkpoint: {reason}");
+            return;
+        }
+        tracing::warn!(
+            "no checkpoint can be written, so that the next start takes longer: {reason}; make room on \
+             the disk, it is tried again"
+        );
+        self.shared.notice(Notice::CheckpointRefused { reason: reason.to_owned() });
     }
 }
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use forebay_storage::{StoreOptions, WriteOp};
+
+    use super::*;
+    use crate::clock::ClockKind;
+    use crate::deliver::hand_clock::HandClock;
+    use crate::engine::derivation::Derivation;
+    use crate::engine::replay::Marks;
+    use crate::project::projection::Projection;
+
+    /// A store on which no checkpoint finds room while the flag stands.
+    fn store(dir: &std::path::Path, is_full: &Arc<AtomicBool>) -> Arc<Store> {
+        let is_full = Arc::clone(is_full);
+        let faults = move |op| {
+            let is_hit = op == WriteOp::WriteCheckpoint && is_full.load(Ordering::Acquire);
+            if is_hit { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+        };
+        let options = StoreOptions { faults: Some(Arc::new(faults)), ..StoreOptions::default() };
+        Arc::new(Store::open(dir, options).unwrap())
+    }
+
+    #[test]
+    fn a_cut_without_room_is_told_once_and_the_next_one_has_its_rest() {
+        let (dir, is_full) = (tempfile::tempdir().unwrap(), Arc::new(AtomicBool::new(true)));
+        let store = store(dir.path(), &is_full);
+        let (clock, shared) = (Arc::new(HandClock::default()), Arc::new(Shared::default()));
+        let policy = CheckpointPolicy { entries_max: 5, ..CheckpointPolicy::default() };
+        let (mut cuts, mut writer) = checkpoints(
+            (Arc::clone(&store), Arc::clone(&shared)),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            policy,
+            Found::default(),
+        );
+        let projection = Projection::new(ClockKind::Event, Vec::new()).unwrap();
+        let derivation = Derivation::new(projection);
+        let kind = ClockKind::Event;
+        let known =
+            Known { derivation: &derivation, kind, marks: &Marks::START, deletes: Vec::new() };
+        cuts.want();
+        // (what it shows, seconds since the one before, whether there is room, how often it is told)
+        let cases = [
+            ("the first", 0, false, 1),
+            ("the second is told no more", 9, false, 0),
+            ("it goes on being tried", 9, false, 0),
+            ("until there is room", 9, true, 0),
+            ("it is told anew if that goes", 1, false, 1),
+        ];
+        for (name, rest, has_room, told) in cases {
+            is_full.store(!has_room, Ordering::Release);
+            if rest > 1 {
+                clock.pass(Duration::from_secs(rest) - Duration::from_nanos(1));
+                assert!(!cuts.is_due(9, Occasion::Busy), "{name}: too early, though it is wanted");
+                assert!(cuts.will_be_due(9), "{name}");
+                clock.pass(Duration::from_nanos(1));
+            }
+            assert!(cuts.is_due(9, Occasion::Busy), "{name}: the tail is still there");
+            cuts.cut(&known, &store, None).unwrap();
+            assert!(!cuts.is_due(9, Occasion::Busy), "{name}: one is being written");
+            assert!(writer.write_waiting().unwrap());
+            assert_eq!(shared.take_notices().len(), told, "{name}");
+            assert_eq!(store.checkpoints().newest().unwrap().is_some(), rest == 1 || has_room);
+        }
+        assert!(!cuts.will_be_due(3), "the one that was written was what was wanted");
+    }
 }

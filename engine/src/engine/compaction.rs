@@ -13,6 +13,9 @@
 //! 5. The records become stubs. The store writes down which before it begins, and ends what it began.
 //! 6. The state is copied without what is stale, and that the compaction is done becomes durable.
 //!
+//! Where the checkpoint of 3 finds no room, the compaction ends there: nothing was erased, and all of it is
+//! done again later, as after a crash.
+//!
 //! After a crash before 5 all of it is done again; from then on the log has nothing left that tells
 //! whose records they were, so the mark of 3 tells that 6 is still to be done.
 //!
@@ -22,9 +25,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
-use forebay_storage::{EntryKind, Erased, Offset, Store, StoredChunk, Stub};
+use forebay_storage::{EntryKind, Erased, Offset, StorageError, Store, StoredChunk, Stub};
 
 use super::Engine;
 use super::appender::Append;
@@ -32,7 +36,7 @@ use super::deletes;
 use super::deriver::{Deriver, Job, ask};
 use super::shared::Shared;
 use super::traces::traces;
-use crate::clock::{Clock, ClockKind, Timestamp};
+use crate::clock::{Clock, ClockKind, Moment, Timestamp};
 use crate::error::EngineError;
 use crate::project::trace::Traces;
 use crate::record::{RecordBatch, RecordRef, Redaction, RejectsFile};
@@ -41,6 +45,10 @@ use crate::views::CompactionView;
 /// Age of a delete at which the engine removes its bytes: early enough that even a compaction of hours
 /// ends within a day of it.
 const DUE_AFTER_MS: i64 = 20 * 60 * 60 * 1000;
+
+/// From a compaction that found no room on the disk to the next one: it follows the whole log. Often
+/// enough that the bytes still go within a day of their delete.
+const AGAIN_AFTER: Duration = Duration::from_mins(10);
 
 /// Name of the stored value that tells whether a compaction has begun and not ended.
 const META_COMPACTION: &str = "compaction";
@@ -100,9 +108,17 @@ impl Compactor {
     }
 
     fn work(&self) -> Result<(), EngineError> {
+        let mut not_before = Moment::default();
         loop {
-            if self.is_due()? && self.compact()?.is_none() {
-                return Ok(());
+            if self.clock.moment() >= not_before && self.is_due()? {
+                match self.compact() {
+                    Ok(None) => return Ok(()),
+                    Err(EngineError::NoRoom(reason)) => {
+                        tracing::warn!("{reason}; the engine tries again too");
+                        not_before = self.clock.moment().plus(AGAIN_AFTER);
+                    }
+                    done => drop(done?),
+                }
             }
             if self.shared.is_closing() || !self.shared.wait_while_running()? {
                 return Ok(());
@@ -114,7 +130,7 @@ impl Compactor {
     pub(super) fn is_due(&self) -> Result<bool, EngineError> {
         let now = self.clock.now();
         let is_old = |delete: Timestamp| delete.plus_millis(DUE_AFTER_MS) <= now;
-        Ok(self.shared.oldest_delete().is_some_and(is_old) || self.is_interrupted()?)
+        Ok(self.shared.oldest_delete().is_some_and(is_old) || is_unfinished(&self.store)?)
     }
 
     /// `None` if the engine was asked to stop meanwhile.
@@ -124,7 +140,7 @@ impl Compactor {
         let mut view =
             CompactionView { bytes_before, bytes_after: bytes_before, ..Default::default() };
         let next = self.derived()?;
-        if self.shared.oldest_delete().is_none() && !self.is_interrupted()? {
+        if self.shared.oldest_delete().is_none() && !is_unfinished(&self.store)? {
             return Ok(Some(view));
         }
         let goes_on = || !self.shared.is_stopping();
@@ -156,11 +172,13 @@ impl Compactor {
         let (told, answer) = bounded(1);
         let ordered = ask(&self.deriver, &self.shared, |deriver| deriver.checkpoint(Some(told)));
         ordered.ok_or_else(|| self.stopped())??;
-        self.shared.answer(&answer).ok_or_else(|| self.stopped())
-    }
-
-    fn is_interrupted(&self) -> Result<bool, EngineError> {
-        Ok(self.store.meta().get(META_COMPACTION)?.as_deref() == Some(BEGUN))
+        let written = self.shared.answer(&answer).ok_or_else(|| self.stopped())?;
+        written.map_err(|reason| {
+            EngineError::NoRoom(format!(
+                "nothing is erased yet, because a checkpoint must be written before: {reason}; make room \
+                 on the disk and run `forebay log compact` again"
+            ))
+        })
     }
 
     fn mark(&self, state: &[u8]) -> Result<(), EngineError> {
@@ -216,6 +234,11 @@ impl Compactor {
         };
         Ok(current + RejectsFile::redact_rotated(&self.data, &redaction)?)
     }
+}
+
+/// Whether a compaction has begun that did not come to its end: bytes of who was deleted may be there.
+pub(super) fn is_unfinished(store: &Store) -> Result<bool, StorageError> {
+    Ok(store.meta().get(META_COMPACTION)?.as_deref() == Some(BEGUN))
 }
 
 /// What the records of `chunk` at `offsets` leave.

@@ -18,7 +18,7 @@ use forebay_storage::{
 use super::budget::{Budgets, Divided, Freed};
 use super::checkpoint::Known;
 use super::checkpoint_policy::Occasion;
-use super::checkpointer::Checkpoints;
+use super::checkpointer::{Checkpoints, Told};
 use super::control::Control;
 use super::deletes;
 use super::derivation::Derivation;
@@ -246,10 +246,10 @@ impl Deriver {
         self.take_held_back()
     }
 
-    fn sleep(&self, jobs: &Receiver<Job>) -> Wake {
-        let freed = if self.is_holding_back() { &self.freed } else { &never() };
+    fn sleep(&mut self, jobs: &Receiver<Job>) -> Wake {
         let next = self.derivation.next();
-        let waits = self.checkpoints.as_ref().is_some_and(|waiting| waiting.will_be_due(next));
+        let waits = self.checkpoints.as_mut().is_some_and(|waiting| waiting.will_be_due(next));
+        let freed = if self.is_holding_back() { &self.freed } else { &never() };
         let idle = if waits { after(IDLE) } else { never() };
         select! {
             recv(jobs) -> job => job.map_or(Wake::Closed, |job| Wake::Job(Box::new(job))),
@@ -264,17 +264,17 @@ impl Deriver {
         self.checkpoint_if_due(Occasion::Closing)
     }
 
-    fn is_checkpoint_due(&self, occasion: Occasion) -> bool {
+    fn is_checkpoint_due(&mut self, occasion: Occasion) -> bool {
         let next = self.derivation.next();
-        self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.is_due(next, occasion))
+        self.checkpoints.as_mut().is_some_and(|checkpoints| checkpoints.is_due(next, occasion))
     }
 
     pub(super) fn checkpoint_if_due(&mut self, occasion: Occasion) -> Result<(), EngineError> {
         if self.is_checkpoint_due(occasion) { self.checkpoint(None) } else { Ok(()) }
     }
 
-    /// Has a checkpoint of this moment written; `told` hears when it is durable.
-    pub(super) fn checkpoint(&mut self, told: Option<Sender<()>>) -> Result<(), EngineError> {
+    /// Has a checkpoint of this moment written; `told` hears when it is durable, or that it is not.
+    pub(super) fn checkpoint(&mut self, told: Option<Told>) -> Result<(), EngineError> {
         // What follows from the entries below it must be durable before it is.
         self.mark_derived()?;
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };

@@ -64,6 +64,11 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// There is no room on the disk for a checkpoint; none is written until there is.
+    CheckpointRefused {
+        /// Which file, and what it would take.
+        reason: String,
+    },
     /// An input holds old records, and the clock is the wall clock.
     OldInput {
         /// The input.

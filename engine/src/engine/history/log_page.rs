@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::control::Control;
 use super::super::playback::read_control;
-use super::super::{deletes as pending, traces};
+use super::super::{compaction, deletes as pending, traces};
 use super::{History, deletes};
 use crate::clock::Timestamp;
 use crate::engine::answers::raw;
@@ -134,7 +134,9 @@ impl History {
     /// The offsets of entries that are erased and whose bytes are still there, ascending.
     fn erased(&self) -> Result<Arc<Vec<u64>>, EngineError> {
         let derived = self.store.outbox().derived_next().as_u64().min(self.end);
-        if !pending::are_pending(&self.store)? && !deletes::is_any_in(self, derived..self.end)? {
+        let are_pending =
+            pending::are_pending(&self.store)? || compaction::is_unfinished(&self.store)?;
+        if !are_pending && !deletes::is_any_in(self, derived..self.end)? {
             return Ok(Arc::default());
         }
         // Nothing further is erased before the next delete.

@@ -2,7 +2,7 @@
 //! (`SPEC.md` §10).
 //!
 //! The checkpoint goes with it: the new one is durable when the answer comes. If the engine stops before,
-//! the next opening goes on with the old one, as if nothing had been asked.
+//! or there is no room for it, the next opening goes on with the old one, as if nothing had been asked.
 //!
 //! Exports are not derived anew: what the log led to is stored, and delivered or not, as it was.
 
@@ -34,7 +34,13 @@ impl Engine {
             })??;
             // What was replaced is large; it is let go here, where nobody waits.
             drop(replaced);
-            self.answered(&written)?;
+            self.answered(&written)?.map_err(|reason| {
+                EngineError::NoRoom(format!(
+                    "what was derived anew is in use, but the checkpoint of it could not be written, and \
+                     the next start goes on with the old one: {reason}; make room on the disk and run \
+                     `forebay rebuild` again"
+                ))
+            })?;
             Ok(next)
         })?;
         let elapsed = self.clock.moment().since(begun);

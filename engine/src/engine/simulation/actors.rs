@@ -218,7 +218,7 @@ impl World {
 
     /// The checkpointer writes what was cut.
     fn checkpoint(&mut self) {
-        let running = self.running.as_ref().expect("it runs");
+        let running = self.running.as_mut().expect("it runs");
         let written = running.checkpointer.write_waiting().map_err(|error| error.to_string());
         self.tell(|| format!("checkpoint: {written:?}"));
         self.ended("checkpointer", written.map(drop));

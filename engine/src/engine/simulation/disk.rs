@@ -3,7 +3,7 @@
 //! A kill is a copy of the files as they lie, made at a storage operation or between two steps: what the
 //! process had only in memory is not in it. A fault is an operation that fails; the process must stop
 //! then, and closes its databases, which writes what they hold. Both leave states that an opening must
-//! get along with.
+//! get along with. On a full disk an operation fails in the same way, but a checkpoint stops nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,6 +27,8 @@ pub(super) enum Crash {
     Kill,
     /// Because an operation failed.
     Fault,
+    /// Because there was no room for an operation, unless it was for a checkpoint.
+    Full,
 }
 
 /// The directory.
@@ -86,7 +88,10 @@ impl Disk {
                     if crash == Crash::Kill {
                         copy_tree(&from, &to);
                     }
-                    Err(io::Error::other("simulated"))
+                    Err(match crash {
+                        Crash::Full => io::ErrorKind::StorageFull.into(),
+                        Crash::Kill | Crash::Fault => io::Error::other("simulated"),
+                    })
                 }
             }
         };
@@ -112,6 +117,13 @@ impl Disk {
     /// The operation that was the last, if one was.
     pub(super) fn sprung(&self) -> Option<(WriteOp, Crash)> {
         lock(&self.trap).sprung
+    }
+
+    /// Whether an operation found no room that a process goes on without.
+    pub(super) fn has_refused_checkpoint(&self) -> bool {
+        let is_for_checkpoint =
+            |op| matches!(op, WriteOp::WriteCheckpoint | WriteOp::NameCheckpoint);
+        self.sprung().is_some_and(|(op, crash)| crash == Crash::Full && is_for_checkpoint(op))
     }
 
     /// How many operations there were, by kind.

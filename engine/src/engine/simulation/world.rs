@@ -210,6 +210,14 @@ impl World {
     /// Judges how a step of the engine ended.
     pub(super) fn ended(&mut self, actor: &str, result: Result<(), String>) {
         self.aimed |= self.disk.sprung().is_some();
+        if self.disk.has_refused_checkpoint() {
+            // Whoever needed it is told, and everything goes on.
+            let is_told = result.as_ref().err().is_none_or(|error| error.contains("make room"));
+            assert!(is_told, "the {actor}, without room for a checkpoint: {result:?}");
+            self.tell(|| format!("{actor}: {result:?} without room for a checkpoint"));
+            self.disk.ended();
+            return self.note_exports();
+        }
         match (result, self.disk.sprung()) {
             (Ok(()), None) => self.note_exports(),
             (Err(_), Some((op, crash))) => {
