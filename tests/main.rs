@@ -36,4 +36,5 @@ mod resume;
 mod secrets;
 mod tidy;
 mod tls;
+mod unknown_entry;
 mod verify;

@@ -12,7 +12,8 @@
 //!    writing a table elsewhere in the file is no change. Only the order of datasets means something.
 //! 2. `old.apply(&diff(old, new))` is `new`, and nothing is left to differ.
 //! 3. The JSON form is stored: a name once written is never given another meaning. A field added
-//!    later needs a default for entries written before it.
+//!    later needs a default for entries written before it. One that is not known is refused: to go on
+//!    without it would make other profiles of the same log.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Everything defined at one offset of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Definitions {
     /// What is not about one thing.
     pub settings: Settings,
@@ -34,6 +36,7 @@ pub struct Definitions {
 
 /// Settings that change what records do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The time zone of `today`, `this week` and dates in rules: an IANA name.
     pub time_zone: String,
@@ -60,6 +63,7 @@ impl Default for Settings {
 
 /// Which identities form one profile, and which dataset wins for an attribute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MergePolicy {
     /// Its id.
     pub id: String,
@@ -105,7 +109,7 @@ pub enum IdentityGraph {
 
 /// Which write of an attribute wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum AttributeMerge {
     /// The one with the latest record timestamp, on a tie the later offset.
     TimestampOrdered,
@@ -118,6 +122,7 @@ pub enum AttributeMerge {
 
 /// A named set of profiles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Audience {
     /// Its id, which payloads and `inSegment` use.
     pub id: String,
@@ -134,7 +139,7 @@ pub struct Audience {
 
 /// What decides who is in an audience.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum AudienceKind {
     /// A PQL expression.
     Rule {
@@ -150,6 +155,7 @@ pub enum AudienceKind {
 
 /// A destination with the audiences and attributes mapped to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dataflow {
     /// Its id.
     pub id: String,
@@ -173,6 +179,7 @@ pub struct Dataflow {
 
 /// The causes that make an export (`SPEC.md` §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Triggers {
     /// A mapped audience changed status.
     pub segment: bool,
@@ -209,6 +216,7 @@ pub enum Memberships {
 
 /// What turns one [`Definitions`] into another: the body of a control entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Change {
     /// The settings from here on, if any of them differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -226,6 +234,7 @@ pub struct Change {
 
 /// What happens to the definitions of one kind. No id is in both lists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Edits<T> {
     /// Definitions that are new or replace the one with their id, sorted by id.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use forebay_storage::{EntryKind, StoredChunk, Stub};
 
-use super::control::Control;
+use super::control::{Control, read_control};
 use crate::clock::Timestamp;
 use crate::error::EngineError;
 use crate::project::projection::Ahead;
@@ -139,10 +139,4 @@ impl Playback {
         self.text.push('\n');
         Ok(())
     }
-}
-
-/// Reads the control entry at `offset`.
-pub(super) fn read_control(offset: u64, bytes: &[u8]) -> Result<Control, EngineError> {
-    Control::from_bytes(bytes)
-        .map_err(|error| EngineError::Control { offset, reason: error.to_string() })
 }

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use forebay_storage::{EntryKind, Offset, StoredChunk, Stub};
 use serde::{Deserialize, Serialize};
 
-use super::super::control::Control;
-use super::super::playback::read_control;
+use super::super::control::{Control, read_control};
 use super::super::{compaction, deletes as pending, traces};
 use super::{History, deletes};
 use crate::clock::Timestamp;
