@@ -76,6 +76,29 @@ fn entries_are_told_in_order_by_place_kind_and_identity() {
 }
 
 #[test]
+fn namespaces_compare_as_those_of_records_do() {
+    let place = Place::new(&one_audience("n > 100"));
+    let records = [
+        Record::profile("c1").at("01T00:00:00").also("GRÖSSE", "x"),
+        Record::profile("c2").at("01T00:00:01").also("größe", "x"),
+        Record::profile("c3").at("01T00:00:02").also("Grösse", "X"),
+        Record::profile("c4").at("01T00:00:03").also("grösse", "x"),
+    ];
+    place.ingest(&records);
+    let program = Program::at(place.path());
+    // (namespace, offsets)
+    let cases: [(&str, &[u64]); 4] =
+        [("grösse", &[1, 4]), ("GrÖsse", &[1, 4]), ("GRÖßE", &[2]), ("grosse", &[])];
+    for (namespace, offsets) in cases {
+        let told = cat(&program, &format!("--identity {namespace} x"));
+        let told: Vec<_> = kinds(&told).into_iter().map(|(offset, _)| offset).collect();
+        assert_eq!(told, offsets, "{namespace}");
+        let known = program.run(&format!("profile {namespace} x --output json"));
+        assert_eq!(known.status == Some(0), !offsets.is_empty(), "{namespace}: {known:?}");
+    }
+}
+
+#[test]
 fn a_running_engine_tells_the_same() {
     let place = place();
     let program = Program::at(place.path());

@@ -76,6 +76,14 @@ pub struct LogQuestion {
     pub limit: usize,
 }
 
+impl LogQuestion {
+    /// The same with the namespace as a batch of records holds it: in lower case (`SPEC.md` §2).
+    fn folded(&self) -> Self {
+        let folded = |(namespace, id): &(String, String)| (namespace.to_lowercase(), id.clone());
+        Self { identity: self.identity.as_ref().map(folded), ..self.clone() }
+    }
+}
+
 /// Some of the entries that fit, and where the others begin.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogPage {
@@ -89,6 +97,7 @@ impl History {
     /// The first entries that fit: at most so many, and fewer if they are large or few fit.
     pub fn log_page(&self, question: &LogQuestion) -> Result<LogPage, EngineError> {
         let _turn = self.turn();
+        let question = &question.folded();
         let end = question.to.map_or(self.end, |to| to.saturating_add(1).min(self.end));
         let since =
             question.since_ms.map_or(Ok(Offset::START), |ms| self.store.log().first_since(ms));
@@ -238,9 +247,9 @@ fn kind_of(record: RecordRef<'_>) -> LogKind {
 
 fn names(record: RecordRef<'_>, question: &LogQuestion) -> bool {
     let Some((namespace, id)) = &question.identity else { return true };
-    record.identities().any(|identity| {
-        identity.namespace.eq_ignore_ascii_case(namespace) && identity.id == id.as_str()
-    })
+    let mut identities = record.identities();
+    identities
+        .any(|identity| identity.namespace == namespace.as_str() && identity.id == id.as_str())
 }
 
 /// A control entry in words.
