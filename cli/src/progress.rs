@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use forebay_engine::engine::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::counted;
+
 /// A stage whose end is known.
 const BAR: &str = "{prefix:<12} {bar:32} {percent:>3}% {msg} {elapsed}";
 /// A stage whose end is not known.
@@ -88,7 +90,7 @@ impl Progress for Bars {
         self.enter(&Stage::Replay, "replaying", (BAR, total));
         self.bar.set_length(total);
         self.bar.set_position(done);
-        self.bar.set_message(format!("{done} of {total} entries"));
+        self.bar.set_message(format!("{done} of {}", counted(total, "entry")));
     }
 
     fn input(&self, name: &str, read: u64, total: Option<u64>, records: u64) {
@@ -99,7 +101,7 @@ impl Progress for Bars {
         self.enter(&Stage::Input(name.to_owned()), "reading", (template, total.unwrap_or(read)));
         self.bar.set_length(total.unwrap_or(read));
         self.bar.set_position(read);
-        self.bar.set_message(format!("{name}: {records} records"));
+        self.bar.set_message(format!("{name}: {}", counted(records, "record")));
     }
 
     fn delivering(&self, waiting: u64) {
@@ -111,6 +113,6 @@ impl Progress for Bars {
         let most = self.bar.length().unwrap_or(0).max(waiting);
         self.bar.set_length(most);
         self.bar.set_position(most - waiting);
-        self.bar.set_message(format!("{waiting} exports wait"));
+        self.bar.set_message(format!("{} to send", counted(waiting, "export")));
     }
 }

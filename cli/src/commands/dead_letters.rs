@@ -12,7 +12,7 @@ use forebay_engine::views::{DeadLetterView, ReplayView};
 use super::suggestion::check_known;
 use crate::args::{DeadLetters, Format, Global, Payload, Which};
 use crate::exit_code::{CliError, Outcome};
-use crate::output::{self, number, printable};
+use crate::output::{self, counted, number, printable};
 use crate::serve::protocol::{Answer, Question};
 use crate::serve::session::{Session, confused};
 
@@ -152,7 +152,7 @@ fn export(which: &Which, to: &Path, global: &Global) -> Result<Outcome, CliError
     match global.output {
         Format::Json => output::json(&serde_json::json!({ "exported": exported }))?,
         Format::Text => {
-            output::text(&format!("{} dead letters in {}", number(exported), to.display()))?;
+            output::text(&format!("{} in {}", counted(exported, "dead letter"), to.display()))?;
         }
     }
     Ok(Outcome::Ok)
@@ -190,7 +190,7 @@ fn purge(which: &Which, all: bool, global: &Global) -> Result<Outcome, CliError>
     session.close()?;
     match global.output {
         Format::Json => output::json(&serde_json::json!({ "purged": purged }))?,
-        Format::Text => output::text(&format!("{} dead letters purged", number(purged)))?,
+        Format::Text => output::text(&format!("{} purged", counted(purged, "dead letter")))?,
     }
     Ok(Outcome::Ok)
 }

@@ -4,7 +4,7 @@ use forebay_engine::views::{DifferenceView, RebuildView, VerificationView};
 
 use crate::args::{Format, Global};
 use crate::exit_code::{CliError, Outcome};
-use crate::output::{self, number, span};
+use crate::output::{self, counted, number, span};
 use crate::progress::Bars;
 use crate::serve::protocol::{Answer, Question};
 use crate::serve::session::{Session, confused};
@@ -63,7 +63,7 @@ fn verification_text(view: &VerificationView) -> String {
     let profiles: Vec<String> = view
         .profiles
         .iter()
-        .map(|(policy, count)| format!("{} profiles of {policy}", number(*count)))
+        .map(|(policy, count)| format!("{} of {policy}", counted(*count, "profile")))
         .collect();
     let profiles = if profiles.is_empty() { "no profiles".to_owned() } else { profiles.join(", ") };
     let verdict = match &view.difference {
@@ -101,8 +101,8 @@ fn rebuild_text(view: &RebuildView) -> String {
 
 fn pace(entries: u64, (elapsed_ms, per_second): (u64, u64)) -> String {
     format!(
-        "{} entries of the log in {} ({} a second)",
-        number(entries),
+        "{} of the log in {} ({} a second)",
+        counted(entries, "entry"),
         span(elapsed_ms),
         number(per_second)
     )

@@ -11,7 +11,7 @@ use super::input::{self, Opened};
 use crate::args::{Format, Global, ImportAudience};
 use crate::configuration::load_config;
 use crate::exit_code::{CliError, Outcome};
-use crate::output::{self, number};
+use crate::output::{self, counted, number};
 use crate::progress::Bars;
 use crate::serve::session::{Client, Session};
 
@@ -40,9 +40,9 @@ pub(crate) fn run(args: &ImportAudience, global: &Global) -> Result<Outcome, Cli
     match global.output {
         Format::Json => output::json(&summary)?,
         Format::Text => output::text(&format!(
-            "{} members accepted, {} rows rejected; {} exited",
-            number(summary.records.accepted),
-            number(summary.records.rejected),
+            "{} accepted, {} rejected; {} exited",
+            counted(summary.records.accepted, "member"),
+            counted(summary.records.rejected, "row"),
             number(summary.exited)
         ))?,
     }

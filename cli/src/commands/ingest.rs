@@ -13,7 +13,7 @@ use crate::args::{Format, Global, Ingest};
 use crate::configuration::load_config;
 use crate::exit_code::{CliError, Outcome};
 use crate::interruptible::Interruptible;
-use crate::output::{self, number};
+use crate::output::{self, counted, number};
 use crate::progress::Bars;
 use crate::serve::session::{Client, Session};
 use crate::signals::SignalGuard;
@@ -68,7 +68,8 @@ fn here(engine: Engine, name: &str, input: Opened) -> Result<IngestSummary, CliE
     if caught {
         let accepted = summary.map(|summary| summary.accepted).unwrap_or_default();
         return Err(CliError::Failed(format!(
-            "stopped by a signal before the end of {name}; {accepted} records were accepted"
+            "stopped by a signal before the end of {name}, with {} accepted",
+            counted(accepted, "record")
         )));
     }
     Ok(summary?)

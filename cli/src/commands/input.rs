@@ -7,7 +7,7 @@ use std::path::Path;
 use forebay_engine::engine::Notice;
 
 use crate::exit_code::CliError;
-use crate::output::number;
+use crate::output::{counted, number};
 
 /// What stands for stdin.
 pub(crate) const STDIN: &str = "-";
@@ -88,14 +88,14 @@ pub(crate) fn notice_text(notice: &Notice) -> String {
              start takes longer."
         ),
         Notice::DiskLow { data, free_bytes, total_bytes } => format!(
-            "warning: the disk of {} is nearly full: {} bytes of {} are free\n\
+            "warning: the disk of {} is nearly full: {} of {} are free\n\
              Make room: a full disk stops the engine. Nothing that was accepted is lost then.",
             data.display(),
-            number(*free_bytes),
+            counted(*free_bytes, "byte"),
             number(*total_bytes)
         ),
         Notice::DiskRecovered { free_bytes } => {
-            format!("the disk is not nearly full any more: {} bytes are free", number(*free_bytes))
+            format!("the disk is not nearly full any more: {} free", counted(*free_bytes, "byte"))
         }
         Notice::OldInput { source, first } => format!(
             "hint: {source} starts at {first}, and `now` is the wall clock; \
@@ -108,8 +108,8 @@ pub(crate) fn notice_text(notice: &Notice) -> String {
 pub(crate) fn tell_rejects(rejected: u64, data: &Path) {
     if rejected > 0 {
         tell!(
-            "{rejected} rejected {}: see {}",
-            if rejected == 1 { "line" } else { "lines" },
+            "{}: see {}",
+            counted(rejected, "rejected line"),
             data.join("rejects.ndjson").display()
         );
     }

@@ -6,7 +6,7 @@ use forebay_engine::views::{CompactionView, LogEntryView, LogView, SizesView};
 
 use crate::args::{Cat, Format, Global, Log};
 use crate::exit_code::{CliError, Outcome};
-use crate::output::{self, Lines, number, printable};
+use crate::output::{self, Lines, counted, number, printable};
 use crate::serve::past::each_log_entry;
 use crate::serve::protocol::{Answer, Question};
 use crate::serve::session::{ask_once, confused};
@@ -76,7 +76,7 @@ fn stats_text(log: &LogView) -> String {
             number(log.bytes),
             number(log.raw_bytes)
         ),
-        format!("chunks       {} in {} segments", number(log.chunks), number(log.segments)),
+        format!("chunks       {} in {}", number(log.chunks), counted(log.segments, "segment")),
     ];
     if let Some(sizes) = &log.sizes {
         lines.extend(sizes_lines(sizes));
@@ -88,30 +88,31 @@ fn sizes_lines(sizes: &SizesView) -> Vec<String> {
     let time = |ms: Option<i64>| {
         ms.map_or_else(|| "-".to_owned(), |ms| Timestamp::from_millis(ms).to_string())
     };
+    let bytes = |n| counted(n, "byte");
     vec![
         format!(
-            "entries      {} control, {} stubs of erased records",
+            "entries      {} control, {} of erased records",
             number(sizes.control_entries),
-            number(sizes.stubs)
+            counted(sizes.stubs, "stub")
         ),
         format!(
             "appended     {} to {}",
             time(sizes.first_appended_ms),
             time(sizes.last_appended_ms)
         ),
-        format!("log          {} bytes of compressed chunks", number(sizes.log_compressed_bytes)),
+        format!("log          {} of compressed chunks", bytes(sizes.log_compressed_bytes)),
         format!(
-            "state        {} bytes on disk; live: {} of waiting exports, {} of a journal of {} exports",
-            number(sizes.state_bytes),
+            "state        {} on disk; live: {} of waiting exports, {} of a journal of {}",
+            bytes(sizes.state_bytes),
             number(sizes.outbox_live_bytes),
             number(sizes.journal_live_bytes),
-            number(sizes.journal_exports)
+            counted(sizes.journal_exports, "export")
         ),
-        format!("checkpoint   {} bytes", number(sizes.checkpoint_bytes)),
-        format!("rejects      {} bytes", number(sizes.rejects_bytes)),
+        format!("checkpoint   {}", bytes(sizes.checkpoint_bytes)),
+        format!("rejects      {}", bytes(sizes.rejects_bytes)),
         format!(
-            "directory    {} bytes on disk, {} live: {} times as much",
-            number(sizes.directory_bytes),
+            "directory    {} on disk, {} live: {} times as much",
+            bytes(sizes.directory_bytes),
             number(sizes.live_bytes),
             sizes.space_amplification
         ),
@@ -132,12 +133,12 @@ fn compaction_text(done: &CompactionView) -> String {
         return "nothing to remove: nothing was deleted since the last compaction".to_owned();
     }
     format!(
-        "erased    {} records, {} rejected lines redacted\n\
-         rewritten {} segments of the log, and the state\n\
+        "erased    {}, {} redacted\n\
+         rewritten {} of the log, and the state\n\
          bytes     {} before, {} after",
-        number(done.records),
-        number(done.rejects),
-        number(done.segments),
+        counted(done.records, "record"),
+        counted(done.rejects, "rejected line"),
+        counted(done.segments, "segment"),
         number(done.bytes_before),
         number(done.bytes_after),
     )

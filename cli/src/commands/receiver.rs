@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::args::{self, Format, Global};
 use crate::exit_code::{CliError, Outcome};
-use crate::output::number;
+use crate::output::counted;
 use crate::receiver::{Received, Receiver, Settings};
 use crate::signals::SignalGuard;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &args::Receiver, global: &Global) -> Result<Outcome, Cli
     let ended = stopped.recv().expect("the signal handler holds a sender");
     receiver.stop();
     printer.finish()?;
-    tell!("{} exports received", number(printer.count.load(Ordering::Relaxed)));
+    tell!("{} received", counted(printer.count.load(Ordering::Relaxed), "export"));
     ended.map_or(Ok(Outcome::Ok), Err)
 }
 

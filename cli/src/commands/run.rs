@@ -17,7 +17,7 @@ use crate::args::{Format, Global, Run};
 use crate::configuration::{load_and_tell, load_config, warnings};
 use crate::exit_code::{CliError, Outcome};
 use crate::interruptible::Interruptible;
-use crate::output::{self, number, summary_text};
+use crate::output::{self, counted, summary_text};
 use crate::progress::Bars;
 use crate::serve::server::Server;
 use crate::serve::socket;
@@ -159,10 +159,10 @@ fn end(
     input::tell_rejects(summary.records.rejected, &global.data);
     for kept in waiting {
         tell!(
-            "destination {}: {} exports keep waiting for it; last error: {}\n\
+            "destination {}: {} kept waiting for it; last error: {}\n\
              The next `forebay run` sends them.",
             kept.destination,
-            number(kept.exports),
+            counted(kept.exports, "export"),
             kept.last_error
         );
     }

@@ -5,7 +5,7 @@ use forebay_engine::views::{AudienceView, CheckpointView, StatusView};
 use super::audience::audience_table;
 use crate::args::{Format, Global};
 use crate::exit_code::{CliError, Outcome};
-use crate::output::{self, dataflow_table, destination_state, number, span};
+use crate::output::{self, counted, dataflow_table, destination_state, number, span};
 use crate::serve::protocol::{Answer, Question};
 use crate::serve::session::{ask_once, confused};
 
@@ -38,16 +38,16 @@ fn screen(status: &StatusView) -> String {
         format!("engine    {state}"),
         format!("clock     {} ({}){boundary}", status.clock, status.clock_kind),
         format!(
-            "log       {} records, {} bytes in {} segments, next offset {}",
-            number(log.records),
-            number(log.bytes),
-            number(log.segments),
+            "log       {}, {} in {}, next offset {}",
+            counted(log.records, "record"),
+            counted(log.bytes, "byte"),
+            counted(log.segments, "segment"),
             log.next_offset,
         ),
         checkpoint(status.checkpoint),
         format!(
-            "disk      {} bytes free of {}",
-            number(status.disk.free_bytes),
+            "disk      {} free of {}",
+            counted(status.disk.free_bytes, "byte"),
             number(status.disk.total_bytes)
         ),
         format!("profiles  {}", number(status.profiles)),
@@ -77,10 +77,10 @@ fn checkpoint(newest: Option<CheckpointView>) -> String {
         return "checkpoint none: an opening derives the whole log".to_owned();
     };
     format!(
-        "checkpoint at offset {}, {} bytes, {} entries behind it",
+        "checkpoint at offset {}, {}, {} behind it",
         newest.next_offset,
-        number(newest.bytes),
-        number(newest.behind),
+        counted(newest.bytes, "byte"),
+        counted(newest.behind, "entry"),
     )
 }
 
@@ -88,7 +88,8 @@ fn exports(status: &StatusView) -> String {
     let age = status
         .backlog_age_ms
         .map_or_else(String::new, |ms| format!(", the oldest for {}", span(ms)));
-    format!("{} waiting{age}; {} dead letters", number(status.waiting), number(status.dead_letters))
+    let dead_letters = counted(status.dead_letters, "dead letter");
+    format!("{} waiting{age}; {dead_letters}", number(status.waiting))
 }
 
 /// What a person should look at.

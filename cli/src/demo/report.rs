@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Facts;
 use super::tally::Arrived;
-use crate::output::{Align, number, table};
+use crate::output::{Align, counted, number, table};
 
 /// What is not as it should be after a run in which nothing failed.
 pub(super) fn mistakes(facts: &Facts) -> Vec<String> {
@@ -16,8 +16,9 @@ pub(super) fn mistakes(facts: &Facts) -> Vec<String> {
         let came = arrived.map_or(0, |arrived| arrived.exports);
         if came != counts.exports || counts.delivered != counts.exports {
             mistakes.push(format!(
-                "dataflow {id}: {} exports, {} delivered, {came} arrived",
-                counts.exports, counts.delivered
+                "dataflow {id}: {}, {} delivered, {came} arrived",
+                counted(counts.exports, "export"),
+                counts.delivered
             ));
         }
         if !arrived.is_none_or(Arrived::exactly_once) {
@@ -28,7 +29,8 @@ pub(super) fn mistakes(facts: &Facts) -> Vec<String> {
         facts.tally.dataflows.keys().filter(|id| !facts.summary.dataflows.contains_key(*id));
     mistakes.extend(strangers.map(|id| format!("exports of an unknown dataflow `{id}` arrived")));
     if facts.tally.strange > 0 {
-        mistakes.push(format!("{} requests were no exports", facts.tally.strange));
+        let strange = counted(facts.tally.strange, "request");
+        mistakes.push(format!("besides exports there came {strange}"));
     }
     mistakes
 }
@@ -64,10 +66,10 @@ pub(super) fn text(facts: &Facts, exports: Option<&Path>) -> String {
     let summary = &facts.summary;
     let mut parts = vec![
         format!(
-            "{} purchases of {} customers, up to {}, in {:.1} s:\n\
+            "{} of {}, up to {}, in {:.1} s:\n\
              every one durable before it counted, every export delivered over HTTP.",
-            number(summary.records.accepted),
-            number(summary.profiles),
+            counted(summary.records.accepted, "purchase"),
+            counted(summary.profiles, "customer"),
             summary.clock.get(..10).unwrap_or(&summary.clock),
             summary.elapsed_ms as f64 / 1_000.0
         ),
@@ -156,5 +158,5 @@ fn verdict(facts: &Facts) -> String {
     } else {
         "but not each (dataflow, sequence) exactly once"
     };
-    format!("The receiver got {} exports, {how}.", number(came))
+    format!("The receiver got {}, {how}.", counted(came, "export"))
 }

@@ -3,7 +3,7 @@
 use forebay_engine::views::{BacktestView, BucketView};
 
 use super::span::span;
-use super::table::{Align, number, table};
+use super::table::{Align, counted, number, table};
 
 /// Narrowest chart that tells anything.
 const CHART_MIN: usize = 10;
@@ -49,16 +49,16 @@ pub(crate) fn backtest_text(view: &BacktestView, width: usize) -> String {
         table(&columns, &rows),
         String::new(),
         format!(
-            "{} entered, {} left; a mapping would have made {} requests",
+            "{} entered, {} left; a mapping would have made {}",
             number(view.entries),
             number(view.exits),
-            number(view.requests)
+            counted(view.requests, "request")
         ),
     ];
     lines.extend(view.log_ends.as_ref().map(|at| format!("the log ends at {at}")));
     lines.push(format!(
-        "{} entries of the log in {}",
-        number(view.entries_derived),
+        "{} of the log in {}",
+        counted(view.entries_derived, "entry"),
         span(view.elapsed_ms)
     ));
     lines.join("\n")

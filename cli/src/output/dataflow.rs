@@ -6,7 +6,7 @@
 use forebay_engine::views::{BackfillView, DataflowView, LatencyView};
 
 use super::span::span;
-use super::table::{Align, number, table};
+use super::table::{Align, counted, number, table};
 
 /// Draws one line a dataflow: how it is, and what is left to do.
 pub(crate) fn dataflow_table(views: &[DataflowView]) -> String {
@@ -152,7 +152,7 @@ fn backfill_text(backfill: &BackfillView) -> String {
         || "nothing was taken in the last seconds".to_owned(),
         |ms| format!("{} profiles/s, about {} left", rate(backfill.per_second), span(ms)),
     );
-    format!("{} of {} profiles, {left}", number(backfill.taken), number(backfill.owed))
+    format!("{} of {}, {left}", number(backfill.taken), counted(backfill.owed, "profile"))
 }
 
 fn backfill_line(view: &DataflowView) -> Option<String> {
@@ -205,7 +205,7 @@ fn attempts(view: &DataflowView) -> String {
         .map(|(count, name)| format!("{} {name}", number(*count)))
         .collect();
     let ways = if some.is_empty() { "none".to_owned() } else { some.join(", ") };
-    format!("{ways}; {} retries, {} probes", number(view.retries), number(ended.probes))
+    format!("{ways}; {}, {}", counted(view.retries, "retry"), counted(ended.probes, "probe"))
 }
 
 fn oldest(view: &DataflowView) -> String {

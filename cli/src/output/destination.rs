@@ -4,7 +4,7 @@ use forebay_engine::views::{DestinationView, HeaderView, TimingView, TrialView};
 
 use super::printable;
 use super::span::span;
-use super::table::number;
+use super::table::{counted, number};
 
 /// Draws one destination in a few lines.
 pub(crate) fn destination_entry(view: &DestinationView) -> String {
@@ -16,13 +16,13 @@ pub(crate) fn destination_entry(view: &DestinationView) -> String {
         "{}{name}\n  \
          endpoint   {}\n  \
          auth       {}{signed}\n  \
-         limits     {} requests/s and {} open for each dataflow, timeout {}, retries {}\n  \
+         limits     {}/s and {} open for each dataflow, timeout {}, retries {}\n  \
          dataflows  {dataflows}\n  \
          state      {}",
         view.id,
         view.endpoint,
         view.auth,
-        number(view.max_requests_per_second.into()),
+        counted(view.max_requests_per_second.into(), "request"),
         number(view.max_in_flight),
         span(view.timeout_ms),
         view.max_retries,

@@ -5,7 +5,7 @@ use forebay_engine::views::explanation::{
     ClauseView, MappedAttributeView, MappedAudienceView, StandingView, ValueView,
 };
 
-use super::printable;
+use super::{counted, printable};
 
 /// Characters of a value that are shown; `--output json` has all of it.
 const VALUE_CHARS: usize = 160;
@@ -94,7 +94,7 @@ fn holds(clause: &ClauseView) -> String {
 
 fn value_text(value: &ValueView) -> String {
     let now = match value.bytes {
-        Some(bytes) => format!("{bytes} bytes, not shown"),
+        Some(bytes) => format!("{}, not shown", counted(bytes, "byte")),
         None => json_text(value.value.get()),
     };
     match &value.before {

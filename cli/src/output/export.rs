@@ -8,7 +8,7 @@ use forebay_engine::views::{AttemptView, IdentityView, MembershipView};
 use serde_json::value::RawValue;
 
 use super::explanation::{clause_lines, identities, json_text};
-use super::printable;
+use super::{counted, printable};
 
 /// Draws everything that is known of an export.
 pub(crate) fn export_page(view: &ExportView) -> String {
@@ -41,8 +41,7 @@ fn outcome(view: &ExportView) -> String {
     let outcome = &view.outcome;
     match outcome.failures {
         0 => outcome.text.clone(),
-        1 => format!("{}; 1 attempt failed", outcome.text),
-        n => format!("{}; {n} attempts failed", outcome.text),
+        n => format!("{}; {} failed", outcome.text, counted(n.into(), "attempt")),
     }
 }
 

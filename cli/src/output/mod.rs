@@ -24,7 +24,7 @@ pub(crate) use explanation::standing_page;
 pub(crate) use export::export_page;
 pub(crate) use span::span;
 pub(crate) use summary::summary_text;
-pub(crate) use table::{Align, number, table};
+pub(crate) use table::{Align, counted, number, table};
 
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 

@@ -2,17 +2,17 @@
 
 use forebay_engine::views::Summary;
 
-use super::table::{Align, number, table};
+use super::table::{Align, counted, number, table};
 
 /// Draws the whole summary.
 pub(crate) fn summary_text(summary: &Summary) -> String {
     let records = &summary.records;
     let mut text = format!(
-        "{} records accepted, {} rejected, {} duplicate; {} profiles; clock {}; {:.1} s\n",
-        number(records.accepted),
+        "{} accepted, {} rejected, {} duplicate; {}; clock {}; {:.1} s\n",
+        counted(records.accepted, "record"),
         number(records.rejected),
         number(records.duplicate),
-        number(summary.profiles),
+        counted(summary.profiles, "profile"),
         summary.clock,
         summary.elapsed_ms as f64 / 1_000.0,
     );

@@ -39,9 +39,34 @@ pub(crate) fn number(n: u64) -> String {
     grouped
 }
 
+/// So many of `one`: `1 entry`, `1,234 entries`.
+pub(crate) fn counted(n: u64, one: &str) -> String {
+    let (stem, end) = match one.strip_suffix('y') {
+        _ if n == 1 => (one, ""),
+        Some(stem) => (stem, "ies"),
+        None => (one, "s"),
+    };
+    format!("{} {stem}{end}", number(n))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Align, number, table};
+    use super::{Align, counted, number, table};
+
+    #[test]
+    fn one_is_one_and_all_else_are_many() {
+        let cases = [
+            (1, "request", "1 request"),
+            (0, "request", "0 requests"),
+            (2, "request", "2 requests"),
+            (1, "retry", "1 retry"),
+            (1_000, "retry", "1,000 retries"),
+            (2, "dead letter", "2 dead letters"),
+        ];
+        for (n, one, expected) in cases {
+            assert_eq!(counted(n, one), expected);
+        }
+    }
 
     #[test]
     fn numbers_stand_right_and_words_left() {
