@@ -107,6 +107,21 @@ struct StoredAttempts {
     attempts: Vec<AttemptRow>,
 }
 
+/// [`StoredAttempts`], as they are written.
+#[derive(Encode)]
+struct NewAttempts<'a> {
+    policy: u32,
+    profile: u64,
+    attempts: &'a [AttemptRow],
+}
+
+impl EndedExport {
+    /// What of it lies in its page.
+    fn without_attempts(&self) -> Self {
+        Self { attempts: Vec::new(), ..*self }
+    }
+}
+
 /// The exports that ended, of all dataflows.
 pub struct Journal {
     state: Arc<State>,
@@ -172,10 +187,10 @@ impl Journal {
     pub(crate) fn note_unknown(
         &self,
         dataflow: &str,
-        mut ended: Vec<EndedExport>,
+        ended: impl Iterator<Item = EndedExport>,
     ) -> Result<(), StorageError> {
-        let mut unknown = Vec::with_capacity(ended.len());
-        for row in ended.drain(..) {
+        let mut unknown = Vec::new();
+        for row in ended {
             if self.find(dataflow, row.sequence)?.is_none() {
                 unknown.push(row);
             }
@@ -293,13 +308,13 @@ fn add(
             continue;
         }
         let key = keys::journal_attempts(dataflow, row.sequence)?;
-        let known = page.insert((*row).clone());
+        let known = page.insert(row.without_attempts());
         if known.is_some_and(|known| known.failures > 0) {
             size.attempt_bytes -= parts::remove(&trees.progress, batch, &key)?;
         }
         if !row.attempts.is_empty() && size.attempt_bytes < ATTEMPT_BYTES_MAX {
-            let (policy, profile) = (row.policy, row.profile);
-            let stored = StoredAttempts { policy, profile, attempts: row.attempts.clone() };
+            let stored =
+                NewAttempts { policy: row.policy, profile: row.profile, attempts: &row.attempts };
             let bytes = parts::insert(batch, &key, &codec::encode(&stored));
             size.attempt_bytes += bytes;
             written += bytes;

@@ -46,7 +46,7 @@ impl Outbox {
         // Sought without a lock: whoever commits or trims does not wait for the search.
         while let Some((key, rows)) = self.find(dataflow, from, is_gone)? {
             let ended = rows.into_iter().map(|(sequence, row)| withdrawn(sequence, &row, at_ms));
-            self.journal.note_unknown(dataflow, ended.collect())?;
+            self.journal.note_unknown(dataflow, ended)?;
             gone.extend(self.withdraw_from(dataflow, &key, is_gone)?);
             from = keys::exports_last(&key)?.saturating_add(1);
         }
