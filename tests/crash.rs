@@ -4,6 +4,9 @@
 //! again, at moments that a seed decides, until it ends by itself. What both know at the end, and what
 //! both delivered, must be the same to the byte. An export may arrive twice only if it was in flight,
 //! or had ended within the last 100 ms, when the process died.
+//!
+//! The input grows between the deaths, and each time a rebuild, of which one is killed too, leaves a
+//! checkpoint of what was read so far: so most lives begin with a checkpoint and the log behind it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +22,14 @@ use forebay_tests::{Place, Program, Receiver, Record, Request, Run, Seed};
 const COMMAND: &str = "run --input in.ndjson --drain --output json";
 
 /// Deaths of the process, at most; afterwards it is left in peace.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 13;
+
+/// Records, and how many of them the input has from which death on.
+const RECORDS: u64 = 2_400;
+const GROWTH: [(usize, usize); 3] = [(0, 600), (3, 1_500), (7, 2_400)];
+
+/// Longest life of a rebuild that is to be killed.
+const REBUILD_MAX_MS: u64 = 300;
 
 /// Longest lives of the first processes, which must not come to their end: the first has everything
 /// before it, and for a second after a crash nothing is sent, because of the rate.
@@ -27,6 +37,9 @@ const FIRST_LIVES_MAX_MS: [u64; 4] = [300, 950, 950, 950];
 
 /// Longest life of a later process that is to be killed.
 const LIFE_MAX_MS: u64 = 2_000;
+
+/// More than the one that is left in peace takes.
+const IN_PEACE: Duration = Duration::from_mins(10);
 
 /// `SPEC.md` §8 allows 100 ms. The rest is what a busy machine adds: progress is written every 100 ms
 /// and takes as long as a sync takes; up to 275 ms were seen on two busy cores.
@@ -47,7 +60,7 @@ fn configuration() -> String {
 }
 
 fn input(seed: &mut Seed) -> String {
-    let records = (0..2_400).map(|n: u64| {
+    let records = (0..RECORDS).map(|n: u64| {
         let customer = format!("c{}", seed.within(0..150));
         let second = n * 20;
         let time = format!(
@@ -109,13 +122,14 @@ struct Death {
     dead: Moment,
 }
 
-/// Lets a process live until `life` is over, then kills it, unless it ends before.
-fn live(mut child: Child, life: Duration, receiver: &Receiver) -> Result<Run, Death> {
+/// Lets a process live until `life` is over, then kills it, unless it ends before. What it told, and how
+/// it died.
+fn live(mut child: Child, life: Duration, receiver: &Receiver) -> (Run, Option<Death>) {
     let clock = SystemClock::new();
     let end = clock.moment().plus(life);
     while clock.moment() < end {
         if child.try_wait().expect("the child can be asked").is_some() {
-            return Ok(finish(child));
+            return (finish(child), None);
         }
         std::thread::park_timeout(Duration::from_millis(1));
     }
@@ -123,7 +137,8 @@ fn live(mut child: Child, life: Duration, receiver: &Receiver) -> Result<Run, De
     child.kill().expect("the child can be killed");
     let run = finish(child);
     // It may have ended by itself in the last moment.
-    if run.status.is_some() { Ok(run) } else { Err(Death { told, dead: receiver.now() }) }
+    let death = run.status.is_none().then(|| Death { told, dead: receiver.now() });
+    (run, death)
 }
 
 /// Each repeat came after a death, and what it repeats had not ended long before that death.
@@ -159,22 +174,12 @@ fn a_process_that_is_killed_again_and_again_ends_where_an_undisturbed_one_does()
     let expected = delivered(&calm.receiver.requests());
     assert!(expected.len() > 500, "{} exports are too few to be worth a crash", expected.len());
 
-    let stormy = place(&records, Receiver::start());
+    let stormy = place("", Receiver::start());
     let program = Program::at(stormy.path());
-    let mut deaths = Vec::new();
-    let mut last = None;
-    while deaths.len() < ROUNDS && last.is_none() {
-        // Short lives die while they open and replay, long ones while they read and deliver.
-        let longest = FIRST_LIVES_MAX_MS.get(deaths.len()).copied().unwrap_or(LIFE_MAX_MS);
-        let life = Duration::from_millis(seed.within(5..longest));
-        match live(program.start(&mut program.command(COMMAND)), life, &stormy.receiver) {
-            Ok(run) => last = Some(run),
-            Err(death) => deaths.push(death),
-        }
-    }
-    let ended = last.unwrap_or_else(|| program.run(COMMAND)).expect_status(0).json();
+    let Storm { deaths, tails, ended } = storm(&stormy, &records, &mut seed);
 
     assert!(deaths.len() >= 3, "it ended after {} deaths", deaths.len());
+    assert!(tails > 0, "no life began with a checkpoint and a log behind it");
     for part in ["profiles", "audiences", "clock"] {
         assert_eq!(ended[part], undisturbed[part], "{part} after {} deaths", deaths.len());
     }
@@ -187,6 +192,68 @@ fn a_process_that_is_killed_again_and_again_ends_where_an_undisturbed_one_does()
     assert_eq!(exports.len(), expected.len(), "and no other exports");
     check_repeats(&requests, &deaths);
     assert!(!blobs(&stormy.data()), "the store keeps no files that it does not sync");
+}
+
+/// What came of a process that was killed again and again.
+struct Storm {
+    deaths: Vec<Death>,
+    /// Lives that began with a checkpoint and a log behind it.
+    tails: usize,
+    /// What the one that ended by itself said.
+    ended: serde_json::Value,
+}
+
+/// Kills again and again, while the input grows, until a process has read all of it and ends by itself.
+fn storm(place: &Place, records: &str, seed: &mut Seed) -> Storm {
+    let program = Program::at(place.path());
+    let lines: Vec<&str> = records.split_inclusive('\n').collect();
+    let (mut deaths, mut tails) = (Vec::new(), 0);
+    let mut begin = |life: Duration| {
+        let mut command = program.command(COMMAND);
+        let child = program.start(command.env("FOREBAY_LOG", "warn,forebay_engine::engine=info"));
+        let (run, death) = live(child, life, &place.receiver);
+        tails += usize::from(has_tail(&run));
+        (run, death)
+    };
+    let mut ended = None;
+    for (at, (_, length)) in GROWTH.iter().enumerate() {
+        if at > 0 {
+            rebuild(&program, place, seed);
+        }
+        place.write("in.ndjson", lines[..*length].concat());
+        let until = GROWTH.get(at + 1).map_or(ROUNDS, |(from, _)| *from);
+        ended = None;
+        while deaths.len() < until && ended.is_none() {
+            // Short lives die while they open and replay, long ones while they read and deliver.
+            let longest = FIRST_LIVES_MAX_MS.get(deaths.len()).copied().unwrap_or(LIFE_MAX_MS);
+            let (run, death) = begin(Duration::from_millis(seed.within(5..longest)));
+            match death {
+                Some(death) => deaths.push(death),
+                None => ended = Some(run),
+            }
+        }
+    }
+    let ended = ended.unwrap_or_else(|| begin(IN_PEACE).0).expect_status(0).json();
+    Storm { deaths, tails, ended }
+}
+
+/// Has a checkpoint made of what was read so far, at the second attempt: the first is killed.
+fn rebuild(program: &Program, place: &Place, seed: &mut Seed) {
+    let life = Duration::from_millis(seed.within(5..REBUILD_MAX_MS));
+    drop(live(program.start(&mut program.command("rebuild")), life, &place.receiver));
+    drop(program.run("rebuild").expect_status(0));
+}
+
+/// Whether a process has told that it began with a checkpoint and a log behind it.
+fn has_tail(run: &Run) -> bool {
+    let number = |line: &str, name: &str| {
+        let at = line.find(name)? + name.len();
+        line[at..].split(' ').next()?.parse::<u64>().ok()
+    };
+    run.stderr.lines().filter(|line| line.contains(" ready ")).any(|line| {
+        let (from, next) = (number(line, " from="), number(line, " next="));
+        from.is_some_and(|from| from > 0) && from < next
+    })
 }
 
 /// Compares line by line, so that a difference can be read.
