@@ -14,7 +14,7 @@
 //! 2. The name says up to where the log is derived: the offset of the first entry that is not in it.
 //! 3. Earlier ones are removed only when a later one has its name, durably.
 //! 4. One that finds no room leaves nothing of itself, and stops nothing. It is not begun where it would
-//!    take the room that the log needs meanwhile ([`RESERVE_BYTES`]).
+//!    take the room that the log needs meanwhile ([`RESERVE_UNITS`]).
 //! 5. Nothing in it is the only copy of anything: one that is damaged is worth as much as none.
 
 use std::fs::{self, File};
@@ -24,7 +24,6 @@ use std::sync::Arc;
 
 use crate::checkpoint_file::{StoredCheckpoint, TableOfContents};
 use crate::compression::{Packing, pack};
-use crate::database::UNIT_BYTES;
 use crate::fail_stop::FailStop;
 use crate::{Compression, Offset, StorageError, WriteOp, codec, directory, disk, keys};
 
@@ -32,9 +31,9 @@ use crate::{Compression, Offset, StorageError, WriteOp, codec, directory, disk, 
 /// the log for long.
 const SYNC_BYTES: usize = 8 << 20;
 
-/// Bytes that must be free beside a checkpoint when it is begun: a unit for each of the two databases that
-/// go on being written, and as much again. A full disk stops those.
-const RESERVE_BYTES: u64 = 4 * UNIT_BYTES as u64;
+/// Units that must be free beside a checkpoint when it is begun: one for each of the two databases that go
+/// on being written, and as much again. A full disk stops those.
+const RESERVE_UNITS: u64 = 4;
 
 /// Extension of a checkpoint until all of it is durable.
 const UNFINISHED: &str = "new";
@@ -130,16 +129,17 @@ impl Checkpoints {
         Ok(bytes)
     }
 
-    /// Refuses to begin what would leave less than [`RESERVE_BYTES`] free: it would fail in the end, and
+    /// Refuses to begin what would leave less than [`RESERVE_UNITS`] free: it would fail in the end, and
     /// have taken the room of everybody else until then.
     fn check_room(&self, path: &Path, blocks: &[PackedBlock]) -> Result<(), StorageError> {
         let bytes: u64 = blocks.iter().map(|block| block.bytes.len() as u64).sum();
         let free = disk::space(&self.dir)?.free;
-        if free >= bytes.saturating_add(RESERVE_BYTES) {
+        let reserve = RESERVE_UNITS * self.fail_stop.unit_bytes() as u64;
+        if free >= bytes.saturating_add(reserve) {
             return Ok(());
         }
         let message = format!(
-            "No space left on device: it takes {bytes} bytes, {free} are free, and {RESERVE_BYTES} of \
+            "No space left on device: it takes {bytes} bytes, {free} are free, and {reserve} of \
              them are kept for the log and the state"
         );
         let source = io::Error::new(io::ErrorKind::StorageFull, message);
@@ -232,6 +232,7 @@ fn write_file(path: &Path, blocks: &[PackedBlock]) -> io::Result<u64> {
 mod tests {
     use super::*;
     use crate::Faults;
+    use crate::database::UNIT_BYTES;
 
     fn checkpoints(dir: &Path) -> Checkpoints {
         checkpoints_that_fail(dir, None)
