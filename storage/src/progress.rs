@@ -104,9 +104,8 @@ impl StoredRow {
         };
         let done_gaps = above.map(gap).collect();
         let mut last = 0;
-        let gap = |(at, count): &(i64, u64)| {
-            (at.wrapping_sub(std::mem::replace(&mut last, *at)), *count)
-        };
+        let gap =
+            |(at, count): &(i64, u64)| (at.wrapping_sub(std::mem::replace(&mut last, *at)), *count);
         let start_gaps = row.last_starts.iter().map(gap).collect();
         let attempts = row.attempts.clone();
         Self { watermark: row.watermark, done_gaps, start_gaps, attempts }

@@ -58,7 +58,8 @@ impl Rate {
     /// as if they were all as late as the last of them.
     pub fn starts(&self, now: Moment, wall: Timestamp) -> Vec<Starts> {
         let is_recent = |free_at: &&Moment| **free_at > now;
-        let recent: Vec<Moment> = self.free_at.iter().rev().take_while(is_recent).copied().collect();
+        let recent: Vec<Moment> =
+            self.free_at.iter().rev().take_while(is_recent).copied().collect();
         let together = recent.len().div_ceil(STORED_STARTS_MAX).max(1);
         let stored = |group: &[Moment]| {
             let age = WINDOW.saturating_sub(group[0].since(now));

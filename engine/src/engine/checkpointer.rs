@@ -342,10 +342,10 @@ mod tests {
         for (name, rest, has_room, told) in cases {
             is_full.store(!has_room, Ordering::Release);
             if rest > 1 {
-                clock.pass(Duration::from_secs(rest) - Duration::from_nanos(1));
+                clock.pass(Duration::from_millis(rest * 1_000 - 1));
                 assert!(!cuts.is_due(9, Occasion::Busy), "{name}: too early, though it is wanted");
                 assert!(cuts.will_be_due(9), "{name}");
-                clock.pass(Duration::from_nanos(1));
+                clock.pass(Duration::from_millis(1));
             }
             assert!(cuts.is_due(9, Occasion::Busy), "{name}: the tail is still there");
             cuts.cut(&known, &store, None).unwrap();

@@ -75,7 +75,12 @@ impl Dedupe {
     }
 
     /// Remembers that the event `key` was applied to `profile` at `now`.
-    pub fn insert(&mut self, EventKey { id, hash }: EventKey<'_>, profile: ProfileId, now: Timestamp) {
+    pub fn insert(
+        &mut self,
+        EventKey { id, hash }: EventKey<'_>,
+        profile: ProfileId,
+        now: Timestamp,
+    ) {
         let serial = self.forgotten + self.applied.len() as u64;
         self.applied.push_back(Applied { at: now, profile, hash, id: id.into() });
         let (applied, forgotten) = (&self.applied, self.forgotten);

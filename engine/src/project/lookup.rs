@@ -199,9 +199,8 @@ mod tests {
             (",\"other\":{}", None),
         ];
         // More than one task has, so that the places in the lists are those of several.
-        let lines: Vec<String> = (0..3 * SLICE)
-            .map(|n| profile(["a", "b"][n % 2], cases[n % cases.len()].0))
-            .collect();
+        let lines: Vec<String> =
+            (0..3 * SLICE).map(|n| profile(["a", "b"][n % 2], cases[n % cases.len()].0)).collect();
         let batch = batch(&lines);
         let lookups = Lookups::of(&batch, &identities, &paths);
         for n in 0..lines.len() {

@@ -187,9 +187,8 @@ impl World {
     fn check_backfill(&self) {
         for (dataflow, flow) in &self.watch.flows {
             let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
-            let is_merged = |row: &&Row| {
-                Causes::from_bits(row.export.origin.causes).contains(Causes::IDENTITY)
-            };
+            let is_merged =
+                |row: &&Row| Causes::from_bits(row.export.origin.causes).contains(Causes::IDENTITY);
             let rows = flow.rows.values().filter(|row| !is_live(&row.export));
             for row in rows.filter(|row| !is_merged(row)) {
                 let of_profile = seen.entry(row.export.profile).or_default();
