@@ -28,6 +28,7 @@ use super::settings::{
 };
 use super::state::LastError;
 use super::tick::Tick;
+use super::turn::Urgency;
 use super::window::Window;
 use super::withdrawal::Withdrawal;
 use crate::clock::{Moment, Timestamp};
@@ -212,7 +213,7 @@ impl Dispatcher {
                     None => return Ok(Action::Idle),
                 }
             };
-            if let Some(wait) = self.gate(tick.now) {
+            if let Some(wait) = self.gate(self.queue.urgency(sequence), tick.now) {
                 return Ok(wait);
             }
             let Some(export) = self.payload(sequence, backlog)? else {
@@ -339,7 +340,7 @@ impl Dispatcher {
             usize::MAX
         } else {
             // Below this there is no need to look; reading then goes up to `enough`.
-            if self.queue.ready() >= self.max_in_flight {
+            if self.queue.ready_now() >= self.max_in_flight {
                 return Ok(());
             }
             self.max_in_flight.saturating_mul(READY_PER_REQUEST)
@@ -352,9 +353,13 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// What keeps the dataflow from sending anything at `now`.
-    fn gate(&self, now: Moment) -> Option<Action> {
-        let at = self.held_until.max(self.rate.next_start());
+    /// What keeps the dataflow from sending anything so urgent at `now`.
+    fn gate(&self, urgency: Urgency, now: Moment) -> Option<Action> {
+        let next_start = match urgency {
+            Urgency::Now => self.rate.next_start(),
+            Urgency::Backfill => self.rate.next_start_of_backfill(),
+        };
+        let at = self.held_until.max(next_start);
         match self.health.leave(now) {
             Leave::Gone | Leave::Breaker(Permit::Probing) => Some(Action::Idle),
             Leave::Breaker(Permit::Wait(probe)) => Some(Action::WaitUntil(at.max(probe))),

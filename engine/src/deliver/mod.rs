@@ -32,6 +32,7 @@ pub mod state;
 pub mod tick;
 pub mod transport;
 pub mod trial;
+mod turn;
 pub mod window;
 pub mod withdrawal;
 mod worker;

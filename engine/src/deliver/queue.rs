@@ -2,7 +2,9 @@
 //!
 //! Each profile has a *lane*: its open exports in sequence order. Only the first of a lane may be
 //! sent; the others are blocked until it is done. So a parked export holds back its own profile and
-//! no other. Of the exports that may be sent, the oldest leaves first. One that replaces others of its
+//! no other. Of the exports that may be sent, the oldest leaves first, but one that is backfill and
+//! nothing else only when no other may: backfill must not delay what happens now (`SPEC.md` §6). One
+//! that a later export of its profile waits for is as urgent as that. One that replaces others of its
 //! profile (`backlog = "latest"`) takes the place of the oldest of them: a profile that changes all the
 //! time must not fall behind each time it does.
 //!
@@ -19,6 +21,7 @@ use super::backlog::{Attempt, Export, ExportKey, ProfileKey};
 use super::health::Role;
 use super::open_export::{Lookup, OpenExport, Wait};
 use super::tick::Tick;
+use super::turn::{Turn, Urgency};
 use crate::clock::Moment;
 
 /// Open exports of a dataflow in memory. Past it nothing more is read, and profiles wait that would
@@ -64,8 +67,7 @@ struct Slot {
     export: ExportKey,
     kind: Kind,
     stage: Stage,
-    /// What says who leaves first: its own sequence, or that of the oldest it replaced.
-    place: u64,
+    turn: Turn,
 }
 
 /// What happened to an export before.
@@ -105,8 +107,10 @@ pub struct Ended {
 pub struct Queue {
     slots: BTreeMap<u64, Slot>,
     lanes: HashMap<ProfileKey, VecDeque<u64>, foldhash::fast::RandomState>,
-    /// By place and sequence.
-    ready: BTreeSet<(u64, u64)>,
+    /// By turn and sequence.
+    ready: BTreeSet<(Turn, u64)>,
+    /// How many of those are not urgent.
+    ready_backfill: usize,
     parked: BinaryHeap<Reverse<(Moment, u64)>>,
     parked_count: usize,
     payloads: HashMap<u64, Arc<Export>, foldhash::fast::RandomState>,
@@ -149,6 +153,11 @@ impl Queue {
     /// Exports that may be sent.
     pub fn ready(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Exports that may be sent and are not backfill.
+    pub fn ready_now(&self) -> usize {
+        self.ready.len() - self.ready_backfill
     }
 
     /// Bytes of payloads held, those in flight included.
@@ -216,8 +225,7 @@ impl Queue {
 
     /// Adds an export from the backlog, behind the others of its profile.
     pub fn push(&mut self, export: Export, history: Option<History>) {
-        let place = export.sequence;
-        self.push_at(place, export, history);
+        self.push_at(Turn::of(&export), export, history);
     }
 
     /// Adds an export from the backlog in the place of those of its profile that wait, which are not
@@ -225,7 +233,8 @@ impl Queue {
     pub fn push_latest(&mut self, export: Export, mut history: Option<History>) -> u64 {
         let profile = export.profile;
         let waiting: Vec<u64> = self.lane(profile).filter(|&s| self.is_waiting_live(s)).collect();
-        let oldest = waiting.iter().map(|sequence| self.slots[sequence].place).min();
+        let turns = waiting.iter().map(|sequence| self.slots[sequence].turn);
+        let turn = turns.fold(Turn::of(&export), Turn::min);
         if let Some(due) = waiting.iter().filter_map(|&sequence| self.parked_until(sequence)).max()
         {
             let history = history.get_or_insert_default();
@@ -234,14 +243,14 @@ impl Queue {
         for &sequence in &waiting {
             self.supersede(sequence);
         }
-        self.push_at(oldest.unwrap_or(export.sequence), export, history);
+        self.push_at(turn, export, history);
         waiting.len() as u64
     }
 
     /// Gives up `sequence`, which is to wait (until `due`, if given), where a newer export of its
     /// profile waits behind it: that one takes its place. Whether there was one.
     pub fn give_way(&mut self, sequence: u64, due: Option<Moment>) -> bool {
-        let Slot { export, kind, place, .. } = self.slots[&sequence];
+        let Slot { export, kind, turn, .. } = self.slots[&sequence];
         let newer = self.lane(export.profile).find(|&s| s > sequence && self.is_waiting_live(s));
         let (Kind::Live, Some(newer)) = (kind, newer) else { return false };
         if due.is_some() {
@@ -249,7 +258,7 @@ impl Queue {
             history.due = history.due.max(due);
         }
         let slot = self.slot(newer);
-        slot.place = slot.place.min(place);
+        slot.turn = slot.turn.min(turn);
         self.supersede(sequence);
         true
     }
@@ -264,14 +273,36 @@ impl Queue {
         self.remove(sequence);
     }
 
-    fn push_at(&mut self, place: u64, export: Export, history: Option<History>) {
+    fn push_at(&mut self, turn: Turn, export: Export, history: Option<History>) {
         let (sequence, profile) = (export.sequence, export.profile);
         self.insert(export, Kind::Live, history);
-        self.slot(sequence).place = place;
+        self.slot(sequence).turn = turn;
         let lane = self.lanes.entry(profile).or_default();
         lane.push_back(sequence);
         if lane.len() == 1 {
             self.promote(sequence);
+        } else if turn.urgency == Urgency::Now {
+            self.hurry_before(sequence, profile);
+        }
+    }
+
+    /// Makes the exports of `profile` urgent that `sequence`, which is so, waits for. Each is made so
+    /// once: before one that is, all are.
+    fn hurry_before(&mut self, sequence: u64, profile: ProfileKey) {
+        let before: Vec<u64> = self.lanes[&profile]
+            .iter()
+            .rev()
+            .skip_while(|other| **other != sequence)
+            .skip(1)
+            .copied()
+            .take_while(|other| self.slots[other].turn.urgency == Urgency::Backfill)
+            .collect();
+        for other in before {
+            let was_ready = self.remove_ready(other);
+            self.slot(other).turn.urgency = Urgency::Now;
+            if was_ready {
+                self.set_ready(other);
+            }
         }
     }
 
@@ -292,6 +323,8 @@ impl Queue {
                 self.demote(head);
             }
             self.promote(sequence);
+        } else {
+            self.hurry_before(sequence, profile);
         }
     }
 
@@ -330,9 +363,14 @@ impl Queue {
         self.histories.get(&sequence)
     }
 
-    /// The oldest export that may be sent.
+    /// The export that is to be sent next.
     pub fn first_ready(&self) -> Option<u64> {
         self.ready.first().map(|&(_, sequence)| sequence)
+    }
+
+    /// How urgent the open export `sequence` is.
+    pub(super) fn urgency(&self, sequence: u64) -> Urgency {
+        self.slots[&sequence].turn.urgency
     }
 
     /// The payload of `sequence`, if it is in memory.
@@ -362,8 +400,7 @@ impl Queue {
         self.in_flight += 1;
         let slot = self.slot(sequence);
         slot.stage = Stage::InFlight(role);
-        let place = slot.place;
-        self.ready.remove(&(place, sequence));
+        self.remove_ready(sequence);
     }
 
     /// The request for `sequence` ended; it must be followed by [`Self::remove`], [`Self::park`]
@@ -423,8 +460,8 @@ impl Queue {
 
     /// It is done; the next export of its profile may be sent.
     pub fn remove(&mut self, sequence: u64) {
+        self.remove_ready(sequence);
         let Some(slot) = self.slots.remove(&sequence) else { return };
-        self.ready.remove(&(slot.place, sequence));
         self.parked_count -= usize::from(slot.stage == Stage::Parked);
         self.replays -= usize::from(slot.kind == Kind::Replay);
         self.drop_payload(sequence);
@@ -469,7 +506,12 @@ impl Queue {
 
     fn insert(&mut self, export: Export, kind: Kind, history: Option<History>) {
         let sequence = export.sequence;
-        let slot = Slot { export: export.key(), kind, stage: Stage::Blocked, place: sequence };
+        let turn = match kind {
+            Kind::Live => Turn::of(&export),
+            // Somebody asked for it.
+            Kind::Replay => Turn { urgency: Urgency::Now, ..Turn::of(&export) },
+        };
+        let slot = Slot { export: export.key(), kind, stage: Stage::Blocked, turn };
         let before = self.slots.insert(sequence, slot);
         debug_assert!(before.is_none(), "export {sequence} is added once");
         if let Some(history) = history {
@@ -493,16 +535,24 @@ impl Queue {
         let slot = self.slot(sequence);
         let was_parked = slot.stage == Stage::Parked;
         slot.stage = Stage::Blocked;
-        let place = slot.place;
-        self.ready.remove(&(place, sequence));
+        self.remove_ready(sequence);
         self.parked_count -= usize::from(was_parked);
     }
 
     fn set_ready(&mut self, sequence: u64) {
         let slot = self.slot(sequence);
         slot.stage = Stage::Ready;
-        let place = slot.place;
-        self.ready.insert((place, sequence));
+        let turn = slot.turn;
+        let is_new = self.ready.insert((turn, sequence));
+        self.ready_backfill += usize::from(is_new && turn.urgency == Urgency::Backfill);
+    }
+
+    /// Whether it was ready.
+    fn remove_ready(&mut self, sequence: u64) -> bool {
+        let Some(&Slot { turn, .. }) = self.slots.get(&sequence) else { return false };
+        let was_ready = self.ready.remove(&(turn, sequence));
+        self.ready_backfill -= usize::from(was_ready && turn.urgency == Urgency::Backfill);
+        was_ready
     }
 
     fn slot(&mut self, sequence: u64) -> &mut Slot {

@@ -26,6 +26,9 @@ pub struct Starts {
 /// The second in "requests a second".
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// What is left of the limit by requests that can wait: a sixteenth.
+const LEFT_PART: usize = 16;
+
 /// The last N request starts of one dataflow.
 #[derive(Clone, Debug)]
 pub struct Rate {
@@ -44,6 +47,14 @@ impl Rate {
     /// When the next request may start: `now` or earlier if at once.
     pub fn next_start(&self) -> Moment {
         if self.free_at.len() < self.limit { Moment::default() } else { self.free_at[0] }
+    }
+
+    /// When the next request may start that can wait. Part of the limit is left to those that cannot,
+    /// or the first half of a second could use it all up.
+    pub fn next_start_of_backfill(&self) -> Moment {
+        let limit = self.limit - self.limit / LEFT_PART;
+        let before = self.free_at.len().checked_sub(limit);
+        before.map_or_else(Moment::default, |index| self.free_at[index])
     }
 
     /// A request starts.

@@ -80,7 +80,8 @@ impl Window {
     }
 
     /// Reads on until `queue` has `enough` exports that may be sent, or there are no more, or it is
-    /// full. Returns how many exports collapsed.
+    /// full. Backfill does not count: behind it may stand what must leave before it. Returns how many
+    /// exports collapsed.
     pub fn fill(
         &mut self,
         queue: &mut Queue,
@@ -89,7 +90,7 @@ impl Window {
         backlog: &dyn Backlog,
     ) -> Result<u64, BacklogError> {
         let mut collapsed = 0;
-        while queue.ready() < enough && queue.len() < OPEN_MAX {
+        while queue.ready_now() < enough && queue.len() < OPEN_MAX {
             if queue.replays() < REPLAYS_READ && self.read_replays(queue, backlog)? {
                 continue;
             }

@@ -1,5 +1,6 @@
 //! The dispatcher against scripted endpoints: in steps, by a clock that is set.
 
+mod backfill;
 mod cases;
 mod random;
 mod soak;

@@ -11,11 +11,13 @@ use super::super::dispatcher::{Action, Writing};
 use super::super::memory;
 use super::super::outcome::Outcome;
 use super::{Bench, asking, destination, status};
+use crate::detect::Causes;
 
 /// What happens next in a random run.
 #[derive(Clone, Debug)]
 enum Step {
     Add(Vec<u64>),
+    Backfill(Vec<u64>),
     Poll,
     End { which: prop::sample::Index, outcome: Outcome },
     Pass(u64),
@@ -38,7 +40,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => prop::collection::vec(0..6_u64, 1..5).prop_map(Step::Add),
+        2 => prop::collection::vec(0..6_u64, 1..5).prop_map(Step::Add),
+        1 => prop::collection::vec(0..6_u64, 1..5).prop_map(Step::Backfill),
         8 => Just(Step::Poll),
         6 => (any::<prop::sample::Index>(), outcome())
             .prop_map(|(which, outcome)| Step::End { which, outcome }),
@@ -83,15 +86,8 @@ impl Watch {
 
 fn apply(bench: &mut Bench, watch: &mut Watch, step: Step) {
     match step {
-        Step::Add(profiles) => {
-            for profile in profiles {
-                let sequence = watch.profiles.len() as u64 + 1;
-                let export = memory::export(sequence, profile);
-                bench.backlog.stored().exports.insert(sequence, export);
-                bench.dispatcher.durable_through(sequence);
-                watch.profiles.insert(sequence, profile);
-            }
-        }
+        Step::Add(profiles) => add(bench, watch, &profiles, Causes::ATTRIBUTE),
+        Step::Backfill(profiles) => add(bench, watch, &profiles, Causes::BACKFILL),
         Step::Poll => {
             if let Action::Send(dispatch) = bench.poll() {
                 watch.sent(dispatch.export.sequence, bench);
@@ -124,6 +120,17 @@ fn apply(bench: &mut Bench, watch: &mut Watch, step: Step) {
             bench.erase(&[profile]);
             watch.erased.extend(gone);
         }
+    }
+}
+
+fn add(bench: &mut Bench, watch: &mut Watch, profiles: &[u64], causes: Causes) {
+    for &profile in profiles {
+        let sequence = watch.profiles.len() as u64 + 1;
+        let mut export = memory::export(sequence, profile);
+        export.origin.causes = causes.to_bits();
+        bench.backlog.stored().exports.insert(sequence, export);
+        bench.dispatcher.durable_through(sequence);
+        watch.profiles.insert(sequence, profile);
     }
 }
 

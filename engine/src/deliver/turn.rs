@@ -1,0 +1,31 @@
+//! Which of a dataflow's exports leaves first, where each may.
+
+use super::backlog::Export;
+use crate::detect::Causes;
+
+/// Which exports leave before which. In the order in which they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    /// Something happened to its profile.
+    Now,
+    /// Its profile was there before its dataflow, or the mapping of an audience, was: it can wait.
+    Backfill,
+}
+
+/// What says who leaves first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    /// First by this.
+    pub(super) urgency: Urgency,
+    /// Then by this: its own sequence, or that of the oldest it replaced.
+    pub(super) place: u64,
+}
+
+impl Turn {
+    /// That of an export which replaces none, and which none waits for.
+    pub(super) fn of(export: &Export) -> Self {
+        let is_backfill = Causes::from_bits(export.origin.causes) == Causes::BACKFILL;
+        let urgency = if is_backfill { Urgency::Backfill } else { Urgency::Now };
+        Self { urgency, place: export.sequence }
+    }
+}
