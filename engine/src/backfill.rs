@@ -128,14 +128,20 @@ impl Lane {
     pub fn take(&mut self, graph: &Graph) -> Option<ProfileId> {
         while let Some(member) = self.members.get(self.next).copied() {
             let current = graph.current(member);
-            let is_spoken_for = current != member
-                && self.members[..self.next].iter().any(|m| graph.current(*m) == current);
+            let is_spoken_for = current != member && self.speaks_for(current, graph);
             self.next += 1;
             if !is_spoken_for && !self.served.contains(&current) {
                 return Some(current);
             }
         }
         None
+    }
+
+    /// Whether a member that was looked at stands for `profile`: it itself, or one that it absorbed.
+    fn speaks_for(&self, profile: ProfileId, graph: &Graph) -> bool {
+        let looked_at = &self.members[..self.next];
+        let is_looked_at = |profile: &ProfileId| looked_at.binary_search(profile).is_ok();
+        is_looked_at(&profile) || graph.absorbed_by(profile).iter().any(is_looked_at)
     }
 
     /// How many members are looked at before the one that `profile` is, or that it absorbed; `None` if
@@ -229,5 +235,23 @@ mod tests {
         let lane = lane(3, &[1, 2]);
         assert_eq!(taken(&mut lane.clone(), &graph), [0], "once for both");
         assert_eq!(lane.rest(&graph), ids(&[0]));
+    }
+
+    #[test]
+    fn who_was_taken_stands_for_those_that_are_absorbed_with_it_later() {
+        let (mut graph, mut table) = (Graph::new(IdentityGraph::Pdg), IdentityTable::default());
+        let known: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| table.intern("n", id)).collect();
+        let named = |index: usize| Named { identity: known[index], primary: index == 0 };
+        for (index, offset) in (0..4).zip(0..) {
+            graph.resolve(&[named(index)], offset);
+        }
+        let mut lane = lane(4, &[1, 2, 3]);
+        assert_eq!(lane.take(&graph), Some(ProfileId::from_offset(1)));
+        // 2 becomes 1, and that becomes 0, which is no member.
+        graph.resolve(&[named(1), named(2)], 4);
+        graph.resolve(&[named(0), named(1)], 5);
+        assert_eq!(taken(&mut lane.clone(), &graph), [3], "1 was exported");
+        graph.resolve(&[named(0), named(3)], 6);
+        assert_eq!(taken(&mut lane, &graph), [0_u64; 0]);
     }
 }

@@ -126,6 +126,18 @@ impl Graph {
         profile
     }
 
+    /// The profiles that `profile` absorbed, directly or not, in no order.
+    pub fn absorbed_by(&self, profile: ProfileId) -> Vec<ProfileId> {
+        let ended_in = |profile| self.absorbed.get(&profile).into_iter().flatten().copied();
+        let mut all: Vec<ProfileId> = ended_in(profile).collect();
+        let mut looked_at = 0;
+        while let Some(next) = all.get(looked_at).copied() {
+            all.extend(ended_in(next));
+            looked_at += 1;
+        }
+        all
+    }
+
     /// How many profiles there are.
     pub fn len(&self) -> usize {
         self.members.len()

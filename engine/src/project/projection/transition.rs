@@ -17,6 +17,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 use super::super::catalog::{Catalog, Difference, Moved};
 use super::super::plan::{AudienceRank, Compiler, ViewPlan};
 use super::super::step::at_birth;
@@ -263,12 +265,12 @@ impl Projection {
                 owed.mapped.iter().any(is_in)
                     || (owed.left.contains(id) && owed.moved.iter().any(is_in))
             };
-            let candidates = if owed.mapped.is_empty() {
+            let candidates: Vec<ProfileId> = if owed.mapped.is_empty() {
                 owed.left.iter().copied().collect()
             } else {
                 view.ids()
             };
-            let members = candidates.into_iter().filter(is_owed).collect();
+            let members = candidates.into_par_iter().filter(is_owed).collect();
             let audiences = [owed.mapped, owed.moved].concat();
             let mut lane = Lane::new(Purpose { dataflow, policy, audiences }, offset, members);
             serve(&mut lane, exported, &self.known.catalog);
