@@ -1,9 +1,13 @@
 //! Profiles that were there before a dataflow was (`SPEC.md` §6).
 
-use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, rule};
-use forebay_tests::place::feed;
+use forebay_tests::clock::Deadline;
+use forebay_tests::configuration::{EVENT_CLOCK, SINK, dataflow, dataflow_with, rule};
+use forebay_tests::place::{feed, flow_view};
 use forebay_tests::record::ndjson;
 use forebay_tests::{Answer, Place, Receiver, Record, Request};
+
+/// Requests of a dataflow that are open at once by default.
+const IN_FLIGHT: usize = 64;
 
 fn rules() -> String {
     [EVENT_CLOCK, &rule("a", "a"), &rule("b", "b"), SINK].concat()
@@ -18,6 +22,13 @@ fn records() -> Vec<Record> {
     let only_a = Record::profile("only_a").at("01T00:00:00").with(r#""a":1,"m":2"#);
     let neither = Record::profile("neither").at("01T00:00:00").with(r#""m":3"#);
     vec![both, only_a, neither]
+}
+
+/// Records of so many customers, all in `a`.
+fn members(count: usize) -> Vec<Record> {
+    (0..count)
+        .map(|n| Record::profile(&format!("c{n}")).at("01T00:00:00").with("\"a\":1"))
+        .collect()
 }
 
 fn sorted(mut lines: Vec<String>) -> Vec<String> {
@@ -95,10 +106,7 @@ fn a_backfill_goes_on_after_a_stop_and_repeats_nothing_that_was_delivered() {
             _ => Answer::AtGate,
         }),
     );
-    let records: Vec<Record> = (0..CUSTOMERS)
-        .map(|n| Record::profile(&format!("c{n}")).at("01T00:00:00").with("\"a\":1"))
-        .collect();
-    place.run(&records);
+    place.run(&members(CUSTOMERS));
     place.configure(&with(&[dataflow("d", &["a"], &["m"])]));
     let engine = place.open();
     place.receiver.wait_until("some are delivered", |requests| {
@@ -118,6 +126,46 @@ fn a_backfill_goes_on_after_a_stop_and_repeats_nothing_that_was_delivered() {
     lines.dedup();
     assert_eq!(lines.len(), CUSTOMERS, "everybody");
     assert_eq!(requests.len(), CUSTOMERS, "one export each");
+}
+
+#[test]
+fn a_live_export_does_not_wait_for_a_backfill() {
+    const CUSTOMERS: usize = 2_000;
+    let place = Place::with_receiver(&with(&[]), Receiver::scripted(|_, _| Answer::AtGate));
+    place.run(&members(CUSTOMERS));
+    place.configure(&with(&[dataflow("d", &["a"], &["m"])]));
+    let engine = place.open();
+    place.receiver.wait_until("requests are open", |requests| requests.len() >= IN_FLIGHT);
+    Deadline::new().until("the lane is taken", || flow_view(&engine, "d").backfill.is_none());
+    feed(&engine, &ndjson([Record::profile("live").at("01T00:00:01").with("\"a\":1,\"m\":7")]));
+    let all = CUSTOMERS as u64 + 1;
+    Deadline::new().until("delivery knows it", || flow_view(&engine, "d").waiting == all);
+    place.receiver.answer(|_, _| Answer::Status(200));
+    place.receiver.open_gate();
+    place.receiver.wait_until("everything is there", |requests| requests.len() > CUSTOMERS);
+    engine.close().unwrap();
+    let requests = place.receiver.requests();
+    let is_live = |request: &Request| request.line().starts_with("crmid:live ");
+    let before = requests.iter().position(is_live).expect("it is exported");
+    assert!(before < 3 * IN_FLIGHT, "{before} requests came before");
+}
+
+#[test]
+fn a_paused_dataflow_stores_part_of_its_backfill_and_exports_everybody_later() {
+    const CUSTOMERS: usize = 9_000;
+    let flow = |keys| with(&[dataflow_with("d", &["a"], &["m"], keys)]);
+    let place = Place::new(&with(&[]));
+    place.run(&members(CUSTOMERS));
+    place.configure(&flow("paused = true"));
+    let paused = place.run(&[]);
+    assert_eq!(paused.summary.dataflows["d"].waiting, 8_192, "what is taken at most");
+    assert_eq!(paused.requests, []);
+    place.configure(&flow("paused = false"));
+    let mut lines = place.run(&[]).lines();
+    assert_eq!(lines.len(), CUSTOMERS, "one export each");
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), CUSTOMERS, "everybody");
 }
 
 #[test]

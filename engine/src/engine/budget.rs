@@ -6,6 +6,10 @@
 //! [`LATEST_EXPORTS_MAX`] waiting exports, so that all that wait are in delivery's window and can
 //! collapse there.
 //!
+//! Backfill keeps to a limit of its own, [`BACKFILL_WAITING_MAX`]: what was taken from a lane is sent
+//! when nothing more urgent is, which delivery can only see to within its window, and it shows its
+//! profile as that was when it was taken.
+//!
 //! What is guaranteed: stored exports never exceed the budget by more than their bookkeeping and
 //! [`FLOOR_BYTES`] a dataflow, or one export where that is more. The floor keeps a dataflow going
 //! whose destination's budget another one has used up; without it, marks could wait for room for ever.
@@ -22,6 +26,15 @@ use crate::deliver::settings::Waiting;
 
 /// Exports of a dataflow with `backlog = "latest"` that may wait before further profiles are marked.
 const LATEST_EXPORTS_MAX: u64 = 32 * 1024;
+
+/// Exports of a dataflow that may wait before no more are taken from its lanes, those aside that wait
+/// for their retry: more than are delivered until delivery tells again what it has done.
+pub(super) const BACKFILL_WAITING_MAX: usize = 8 * 1024;
+
+const _: () = assert!(
+    BACKFILL_WAITING_MAX <= OPEN_MAX / 2,
+    "all backfill that waits must fit the window, or what is more urgent is behind it and not seen"
+);
 
 const _: () = assert!(
     LATEST_EXPORTS_MAX <= OPEN_MAX as u64,
@@ -42,8 +55,17 @@ const FREE_PART: u64 = 10;
 /// What delivery has done, for the deriver to know that there is room.
 #[derive(Debug)]
 pub(super) struct Freed {
-    done: Mutex<HashMap<String, u64>>,
+    told: Mutex<HashMap<String, Delivered>>,
     signal: Sender<()>,
+}
+
+/// How far the delivery of a dataflow is, from its first export on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Delivered {
+    /// Exports that are done.
+    pub(super) done: u64,
+    /// Exports that were tried, and are tried again.
+    pub(super) attempted: u64,
 }
 
 impl Freed {
@@ -51,26 +73,25 @@ impl Freed {
     pub(super) fn new() -> (Arc<Self>, Receiver<()>) {
         // One is enough: who is woken looks at everything.
         let (signal, told) = bounded(1);
-        (Arc::new(Self { done: Mutex::default(), signal }), told)
+        (Arc::new(Self { told: Mutex::default(), signal }), told)
     }
 
-    /// Notes that `count` exports of `dataflow` are done, from its first on, and what of them could be
-    /// dropped is.
-    pub(super) fn done(&self, dataflow: &str, count: u64) {
-        let mut done = self.done.lock().expect("no thread panics with this lock");
-        match done.get_mut(dataflow) {
-            Some(known) => *known = count,
-            None => drop(done.insert(dataflow.to_owned(), count)),
+    /// Notes how far `dataflow` is, and that what of it could be dropped is.
+    pub(super) fn tell(&self, dataflow: &str, delivered: Delivered) {
+        let mut told = self.told.lock().expect("no thread panics with this lock");
+        match told.get_mut(dataflow) {
+            Some(known) => *known = delivered,
+            None => drop(told.insert(dataflow.to_owned(), delivered)),
         }
-        drop(done);
+        drop(told);
         match self.signal.try_send(()) {
             // Full: the deriver is about to look. Disconnected: it has ended.
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
         }
     }
 
-    fn count(&self, dataflow: &str) -> Option<u64> {
-        self.done.lock().expect("no thread panics with this lock").get(dataflow).copied()
+    fn of(&self, dataflow: &str) -> Option<Delivered> {
+        self.told.lock().expect("no thread panics with this lock").get(dataflow).copied()
     }
 }
 
@@ -92,6 +113,8 @@ struct Flow {
     destination: usize,
     /// For `backlog = "latest"`, the limit of waiting exports.
     latest: Option<Gate>,
+    /// The limit of waiting exports for what comes from lanes.
+    backfill: Gate,
 }
 
 struct Destination {
@@ -184,7 +207,9 @@ impl Budgets {
                     Waiting::Latest => Some(Gate::new(LATEST_EXPORTS_MAX)),
                 };
                 dataflows.push(dataflow.id.clone());
-                self.flows.insert(dataflow.id.clone(), Flow { destination: index, latest });
+                let backfill = Gate::new(BACKFILL_WAITING_MAX as u64);
+                let flow = Flow { destination: index, latest, backfill };
+                self.flows.insert(dataflow.id.clone(), flow);
             }
             let limit = destination.disk_budget;
             let floor = FLOOR_BYTES.min(limit / FLOOR_PART);
@@ -204,9 +229,8 @@ impl Budgets {
         let exports = match &mut flow.latest {
             None => u64::MAX,
             Some(gate) => {
-                let stored = outbox.next_sequence(dataflow) - 1;
-                let done = done_before(&self.freed, &self.store, dataflow)?;
-                gate.room(stored.saturating_sub(done))
+                let Delivered { done, .. } = delivered(&self.freed, &self.store, dataflow)?;
+                gate.room(stored(&self.store, dataflow).saturating_sub(done))
             }
         };
         let destination = &mut self.destinations[flow.destination];
@@ -216,9 +240,15 @@ impl Budgets {
         Ok(Room { exports, bytes, is_empty: own == 0, refused: false })
     }
 
-    /// Whether `dataflow` may store anything now.
-    pub(super) fn has_room(&mut self, dataflow: &str) -> Result<bool, StorageError> {
-        Ok(!self.room(dataflow)?.is_used_up())
+    /// Whether `dataflow` may store what its lanes owe now.
+    pub(super) fn has_room_for_backfill(&mut self, dataflow: &str) -> Result<bool, StorageError> {
+        if self.room(dataflow)?.is_used_up() {
+            return Ok(false);
+        }
+        let Some(flow) = self.flows.get_mut(dataflow) else { return Ok(true) };
+        let Delivered { done, attempted } = delivered(&self.freed, &self.store, dataflow)?;
+        let waiting = stored(&self.store, dataflow).saturating_sub(done + attempted);
+        Ok(flow.backfill.room(waiting) > 0)
     }
 
     /// Divides new exports of `dataflow`, in order, into those to be stored and those to be marked.
@@ -258,13 +288,18 @@ impl Budgets {
     }
 }
 
-/// How many exports of `dataflow` are done: what delivery told last, or what it told an earlier run.
-fn done_before(freed: &Freed, store: &Store, dataflow: &str) -> Result<u64, StorageError> {
-    if let Some(count) = freed.count(dataflow) {
-        return Ok(count);
+/// How many exports `dataflow` ever had.
+fn stored(store: &Store, dataflow: &str) -> u64 {
+    store.outbox().next_sequence(dataflow) - 1
+}
+
+/// How far `dataflow` is: what delivery told last, or what it told an earlier run.
+fn delivered(freed: &Freed, store: &Store, dataflow: &str) -> Result<Delivered, StorageError> {
+    if let Some(delivered) = freed.of(dataflow) {
+        return Ok(delivered);
     }
-    let ProgressRow { watermark, done, .. } = store.progress().read(dataflow)?;
-    Ok(done_count(watermark, &done))
+    let ProgressRow { watermark, done, attempts, .. } = store.progress().read(dataflow)?;
+    Ok(Delivered { done: done_count(watermark, &done), attempted: attempts.len() as u64 })
 }
 
 #[cfg(test)]

@@ -329,9 +329,7 @@ impl Deriver {
             }
             Job::Barrier(told) => {
                 self.settle()?;
-                while self.take_held_back()? {
-                    self.settle()?;
-                }
+                self.take_what_fits()?;
                 told.send(()).ok();
             }
             Job::Question(question) => question(self),

@@ -2,13 +2,14 @@
 //!
 //! Both show profiles as they are when they are taken. What is taken, its exports and how far the
 //! lane is are stored in one batch; what does not fit stays where it is, and the next export done
-//! makes the deriver look again.
+//! makes the deriver look again. From the lanes only so much is taken that delivery has enough to do
+//! ([`super::budget`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_storage::{ExportRow, FlowMarks, LaneMark, Mark, MarkKey};
 
-use super::budget::Room;
+use super::budget::{BACKFILL_WAITING_MAX, Room};
 use super::deriver::{Commit, Deriver};
 use crate::detect::Causes;
 use crate::error::EngineError;
@@ -17,10 +18,14 @@ use crate::project::projection::Asked;
 
 /// Exports taken from the lanes at a time: enough for one sync to be worth it, few enough that a
 /// live record does not wait long.
-const BACKFILL_EXPORTS: usize = 1024;
+const BACKFILL_EXPORTS: usize = 256;
 
-/// Marked profiles taken at a time, for the same reason.
+/// Marked profiles taken at a time: as many as are worth a sync, as there is no saying that what
+/// happened to them can wait longer than what happens now.
 const MARKED_EXPORTS: usize = 1024;
+
+/// Turns of a dataflow after which all that it may take from its lanes is taken.
+const TURNS_A_DATAFLOW: usize = BACKFILL_WAITING_MAX / BACKFILL_EXPORTS + 1;
 
 impl Deriver {
     /// Whether a marked profile or a lane waits for time or room.
@@ -33,6 +38,17 @@ impl Deriver {
     /// Exports some of what was held back; `false` if there is nothing, or no room for it.
     pub(super) fn take_held_back(&mut self) -> Result<bool, EngineError> {
         Ok(self.takes_held_back && (self.take_marked()? || self.take_backfill()?))
+    }
+
+    /// Exports what was held back as far as there is room now; what delivery makes room for meanwhile
+    /// waits until nothing else is to do.
+    pub(super) fn take_what_fits(&mut self) -> Result<(), EngineError> {
+        let mut left = TURNS_A_DATAFLOW * self.definitions().dataflows.len();
+        while left > 0 && self.take_held_back()? {
+            self.settle()?;
+            left -= 1;
+        }
+        Ok(())
     }
 
     /// Exports some marked profiles of each dataflow that has room.
@@ -125,7 +141,7 @@ impl Deriver {
     fn take_backfill(&mut self) -> Result<bool, EngineError> {
         let mut with_room = BTreeSet::new();
         for dataflow in self.derivation.projection.lane_dataflows() {
-            if self.budgets.has_room(&dataflow)? {
+            if self.budgets.has_room_for_backfill(&dataflow)? {
                 with_room.insert(dataflow);
             }
         }

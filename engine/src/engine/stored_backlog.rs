@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use forebay_storage::{DeadLetterRow, ExportRow, ProgressRow, StorageError, Store};
 
-use super::budget::{Freed, done_count};
+use super::budget::{Delivered, Freed, done_count};
 use super::journal;
 use crate::clock::Timestamp;
 use crate::deliver::backlog::{
@@ -83,7 +83,8 @@ impl Backlog for StoredBacklog {
         self.store.sync_state().map_err(failed)?;
         self.store.outbox().trim(dataflow, mark.watermark).map_err(failed)?;
         self.sweep(dataflow, mark).map_err(failed)?;
-        self.freed.done(dataflow, done_count(mark.watermark, &mark.done));
+        let done = done_count(mark.watermark, &mark.done);
+        self.freed.tell(dataflow, Delivered { done, attempted: mark.attempted.len() as u64 });
         Ok(())
     }
 
