@@ -68,6 +68,12 @@ pub(crate) fn delivering_to(receiver: &str) -> Config {
     load(&BASE.replace("RECEIVER", receiver))
 }
 
+/// The configuration with the audiences and without the dataflow.
+pub(crate) fn mapping_nothing() -> Config {
+    let (unmapped, _) = BASE.split_once("[[dataflow]]").expect("there is a dataflow");
+    load(&unmapped.replace("RECEIVER", "127.0.0.1:9"))
+}
+
 /// The configuration with `unrelated` audiences more, which no record can change.
 ///
 /// They read an attribute that nobody writes, ask for events that nobody sends, with and without a

@@ -1,5 +1,6 @@
 //! The whole engine on a real disk: an input read, durable, derived, and its exports stored, or
-//! delivered to a receiver in this process; and the log replayed at start.
+//! delivered to a receiver in this process; what a new dataflow has missed, delivered; and the log
+//! replayed at start.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use forebay_engine::clock::{Clock, SystemClock};
 use forebay_engine::config::Config;
 use forebay_engine::engine::{CheckpointPolicy, Engine, Mode, Options, Progress, Tuning};
 
-use crate::configuration::delivering_to;
+use crate::configuration::{delivering_to, mapping_nothing};
 use crate::receiver::Receiver;
 
 /// Records of an input: so few that starting and ending weigh, and so many that they do not.
@@ -51,6 +52,7 @@ pub(crate) fn define(criterion: &mut Criterion) {
         }
         group.finish();
     }
+    backfill(criterion, &config, &receiver);
     replay(criterion, &config);
 }
 
@@ -73,6 +75,47 @@ fn work(text: &str, mode: Mode, config: &Config, receiver: &Receiver) -> Duratio
     assert_eq!(arrived, if mode == Mode::Deliver { exports } else { 0 });
     engine.close().expect("the engine ends well");
     elapsed
+}
+
+fn backfill(criterion: &mut Criterion, config: &Config, receiver: &Receiver) {
+    let mut group = criterion.benchmark_group("engine/backfill");
+    group.sampling_mode(SamplingMode::Flat);
+    let unmapped = mapping_nothing();
+    for records in RECORDS {
+        let directory = tempfile::tempdir().expect("there is a temporary directory");
+        let clock = Arc::new(SystemClock::new());
+        let engine = open(directory.path(), (Mode::Derive, &unmapped), clock);
+        let text = Workload::of(records).ndjson();
+        engine.read_stream("bench", &mut text.as_bytes(), &Quiet).expect("they are accepted");
+        engine.close().expect("the engine ends well");
+        let members = fill(directory.path(), (config, &unmapped), receiver).0;
+        group.throughput(Throughput::Elements(members));
+        group.bench_function(BenchmarkId::from_parameter(members), |b| {
+            let once = || fill(directory.path(), (config, &unmapped), receiver).1;
+            b.iter_custom(|iterations| (0..iterations).map(|_| once()).sum());
+        });
+    }
+    group.finish();
+}
+
+/// Delivers to a dataflow that was not there before; how many exports, and how long until all were
+/// delivered, the start included. Afterwards it is not there again.
+fn fill(
+    directory: &Path,
+    (config, unmapped): (&Config, &Config),
+    receiver: &Receiver,
+) -> (u64, Duration) {
+    let clock = Arc::new(SystemClock::new());
+    let (before, start) = (receiver.requests(), clock.moment());
+    let engine = open(directory, (Mode::Deliver, config), clock.clone());
+    let kept = engine.drain(DRAIN_TIMEOUT, &Quiet).expect("the engine works");
+    let elapsed = clock.moment().since(start);
+    assert!(kept.is_empty(), "{kept:?}");
+    engine.close().expect("the engine ends well");
+    let exports = receiver.requests() - before;
+    assert!(exports > 0, "there must be members, or nothing is measured");
+    open(directory, (Mode::Derive, unmapped), clock).close().expect("the engine ends well");
+    (exports, elapsed)
 }
 
 fn replay(criterion: &mut Criterion, config: &Config) {
