@@ -26,7 +26,9 @@ impl World {
         let derived = running.store.outbox().derived_next().as_u64();
         assert!(derived <= next, "derived to {derived}, the log ends at {next}");
         let positions = running.line;
-        for dataflow in running.store.outbox().dataflows() {
+        // Of one that lost all it had, the outbox knows nothing.
+        let known: Vec<String> = self.watch.flows.keys().cloned().collect();
+        for dataflow in known {
             let next = running.store.outbox().next_sequence(&dataflow);
             let stored = running.backlog.read(&dataflow, 0, usize::MAX);
             self.watch.recovered(&dataflow, next, &stored.expect("the backlog can be read"));
