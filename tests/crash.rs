@@ -6,7 +6,8 @@
 //! or had ended within the last 100 ms, when the process died.
 //!
 //! The input grows between the deaths, and each time a rebuild, of which one is killed too, leaves a
-//! checkpoint of what was read so far: so most lives begin with a checkpoint and the log behind it.
+//! checkpoint of what was read so far. The life that follows dies with its first request, when it has
+//! read what is new, so that the one after it begins with a checkpoint and the log behind it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,9 +32,9 @@ const GROWTH: [(usize, usize); 3] = [(0, 600), (3, 1_500), (7, 2_400)];
 /// Longest life of a rebuild that is to be killed.
 const REBUILD_MAX_MS: u64 = 300;
 
-/// Longest lives of the first processes, which must not come to their end: the first has everything
-/// before it, and for a second after a crash nothing is sent, because of the rate.
-const FIRST_LIVES_MAX_MS: [u64; 4] = [300, 950, 950, 950];
+/// Longest life of a process that has the first part of the input, and must not come to its end: for a
+/// second after a crash nothing is sent, because of the rate.
+const FIRST_LIFE_MAX_MS: u64 = 950;
 
 /// Longest life of a later process that is to be killed.
 const LIFE_MAX_MS: u64 = 2_000;
@@ -122,12 +123,32 @@ struct Death {
     dead: Moment,
 }
 
+/// When a process is to die.
+#[derive(Clone, Copy)]
+enum Life {
+    /// When it is so old.
+    For(Duration),
+    /// When this many requests have arrived.
+    Until(usize),
+}
+
+impl Life {
+    /// Anything from 5 ms to `longest_ms`.
+    fn some(seed: &mut Seed, longest_ms: u64) -> Self {
+        Self::For(Duration::from_millis(seed.within(5..longest_ms)))
+    }
+}
+
 /// Lets a process live until `life` is over, then kills it, unless it ends before. What it told, and how
 /// it died.
-fn live(mut child: Child, life: Duration, receiver: &Receiver) -> (Run, Option<Death>) {
+fn live(mut child: Child, life: Life, receiver: &Receiver) -> (Run, Option<Death>) {
     let clock = SystemClock::new();
-    let end = clock.moment().plus(life);
-    while clock.moment() < end {
+    let begin = clock.moment();
+    let is_over = || match life {
+        Life::For(time) => clock.moment().since(begin) >= time,
+        Life::Until(requests) => receiver.requests().len() >= requests,
+    };
+    while !is_over() {
         if child.try_wait().expect("the child can be asked").is_some() {
             return (finish(child), None);
         }
@@ -208,7 +229,7 @@ fn storm(place: &Place, records: &str, seed: &mut Seed) -> Storm {
     let program = Program::at(place.path());
     let lines: Vec<&str> = records.split_inclusive('\n').collect();
     let (mut deaths, mut tails) = (Vec::new(), 0);
-    let mut begin = |life: Duration| {
+    let mut begin = |life: Life| {
         let mut command = program.command(COMMAND);
         let child = program.start(command.env("FOREBAY_LOG", "warn,forebay_engine::engine=info"));
         let (run, death) = live(child, life, &place.receiver);
@@ -221,25 +242,27 @@ fn storm(place: &Place, records: &str, seed: &mut Seed) -> Storm {
             rebuild(&program, place, seed);
         }
         place.write("in.ndjson", lines[..*length].concat());
+        let (_, death) = begin(Life::Until(place.receiver.requests().len() + 1));
+        deaths.push(death.expect("it does not end with the first of many requests"));
         let until = GROWTH.get(at + 1).map_or(ROUNDS, |(from, _)| *from);
         ended = None;
         while deaths.len() < until && ended.is_none() {
             // Short lives die while they open and replay, long ones while they read and deliver.
-            let longest = FIRST_LIVES_MAX_MS.get(deaths.len()).copied().unwrap_or(LIFE_MAX_MS);
-            let (run, death) = begin(Duration::from_millis(seed.within(5..longest)));
+            let longest = if at == 0 { FIRST_LIFE_MAX_MS } else { LIFE_MAX_MS };
+            let (run, death) = begin(Life::some(seed, longest));
             match death {
                 Some(death) => deaths.push(death),
                 None => ended = Some(run),
             }
         }
     }
-    let ended = ended.unwrap_or_else(|| begin(IN_PEACE).0).expect_status(0).json();
+    let ended = ended.unwrap_or_else(|| begin(Life::For(IN_PEACE)).0).expect_status(0).json();
     Storm { deaths, tails, ended }
 }
 
 /// Has a checkpoint made of what was read so far, at the second attempt: the first is killed.
 fn rebuild(program: &Program, place: &Place, seed: &mut Seed) {
-    let life = Duration::from_millis(seed.within(5..REBUILD_MAX_MS));
+    let life = Life::some(seed, REBUILD_MAX_MS);
     drop(live(program.start(&mut program.command("rebuild")), life, &place.receiver));
     drop(program.run("rebuild").expect_status(0));
 }

@@ -165,9 +165,12 @@ fn an_absorbed_profile_is_replayed_as_the_one_it_became() {
 #[test]
 fn a_write_that_fails_between_loses_nothing() {
     // (where it fails, new exports delivered by the next run)
-    for (at, expected) in
-        [(WriteOp::StoreExports, 0), (WriteOp::DeadLetter, 1), (WriteOp::SyncState, 1)]
-    {
+    for (at, expected) in [
+        (WriteOp::Progress, 0),
+        (WriteOp::SyncState, 0),
+        (WriteOp::StoreExports, 0),
+        (WriteOp::DeadLetter, 1),
+    ] {
         let place = refused(&configuration(), &[write("bad", 1)]);
         let is_broken = Arc::new(AtomicBool::new(false));
         let broken = Arc::clone(&is_broken);
