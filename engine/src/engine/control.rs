@@ -3,7 +3,7 @@
 //! Whatever else moves the projection stands in the log too, so that replay needs nothing but the
 //! log. The JSON form is stored: a name once written keeps its meaning, and another meaning takes another
 //! name. So an entry needs no format number: one with a kind, a field or a value that is not known here was
-//! written by a newer forebay, and is refused, never read in part ([`read_control`]).
+//! written by a newer forebay, and is refused, never read in part (`read_control`).
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};

@@ -10,10 +10,11 @@ use super::twin::knowledge;
 use super::watch::{Fate, Row};
 use super::world::{World, lock};
 use crate::config::Config;
-use crate::deliver::backlog::Export;
+use crate::deliver::backlog::{Export, ProfileKey};
 use crate::deliver::queue::{OPEN_MAX, PAYLOAD_BYTES_MAX};
 use crate::deliver::settings::{Sending, Waiting};
 use crate::detect::Causes;
+use crate::identity::ProfileId;
 use crate::project::projection::DerivedExport;
 
 impl World {
@@ -185,21 +186,28 @@ impl World {
     }
 
     /// No profile is exported twice by one backfill, nor by one after a live export. One that absorbed
-    /// another also takes over what that was owed, with the change of its identities.
+    /// another also takes over what that was owed.
     fn check_backfill(&self) {
         for (dataflow, flow) in &self.watch.flows {
             let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
-            let is_merged =
-                |row: &&Row| Causes::from_bits(row.export.origin.causes).contains(Causes::IDENTITY);
-            let rows = flow.rows.values().filter(|row| !is_live(&row.export));
-            for row in rows.filter(|row| !is_merged(row)) {
+            for row in flow.rows.values().filter(|row| !is_live(&row.export)) {
                 let of_profile = seen.entry(row.export.profile).or_default();
                 of_profile.push((row.export.sequence, row.export.origin));
             }
-            let most = self.script.configs.len() - 1;
-            let worst = seen.iter().find(|(_, exports)| exports.len() > most);
+            let mappings = self.script.configs.len() - 1;
+            let most = |profile: ProfileKey| mappings * (1 + self.absorbed_by(profile));
+            let worst = seen.iter().find(|(profile, exports)| exports.len() > most(**profile));
             assert_eq!(worst, None, "{dataflow}: backfilled more often than mapped");
         }
+    }
+
+    /// How many profiles became part of this one.
+    fn absorbed_by(&self, ProfileKey { policy, profile }: ProfileKey) -> usize {
+        let projection = &self.twin.derivation.projection;
+        let policies = self.config().definitions.merge_policies.iter();
+        let mut views = policies.filter_map(|policy| projection.view(Some(&policy.id)));
+        let view = views.find(|view| view.number == Some(policy));
+        view.map_or(0, |view| view.graph.absorbed_by(ProfileId::from_offset(profile)).len())
     }
 
     fn is_erased(&self, export: &DerivedExport) -> bool {
