@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use forebay_engine::clock::SystemClock;
 use forebay_engine::engine::{Engine, LastAttempt, Mode, Options, Payload, Selection};
+use forebay_engine::error::EngineError;
 use forebay_engine::views::ReplayView;
 use forebay_storage::{StoreOptions, WriteOp};
 use forebay_tests::clock::Deadline;
@@ -162,6 +163,33 @@ fn an_absorbed_profile_is_replayed_as_the_one_it_became() {
     assert_eq!(keys(&ran.requests), [(4, line.to_owned()), (5, line.to_owned())]);
 }
 
+/// Does something with the dead letters of a store whose writes of one kind fail.
+fn on_broken_store(
+    place: &Place,
+    at: WriteOp,
+    work: impl FnOnce(&Engine) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let broken = Arc::clone(&is_broken);
+    let faults = move |op| {
+        let fails = broken.load(Ordering::SeqCst) && op == at;
+        if fails { Err(std::io::Error::other("on purpose")) } else { Ok(()) }
+    };
+    let options = Options {
+        data: place.data(),
+        config: None,
+        mode: Mode::Inspect,
+        clock: Arc::new(SystemClock::new()),
+    };
+    let storage = StoreOptions { faults: Some(Arc::new(faults)), ..StoreOptions::default() };
+    let engine = Engine::open_with(options, storage, &Silent).expect("the directory opens");
+    is_broken.store(true, Ordering::SeqCst);
+    let worked = work(&engine);
+    // A store that has failed cannot end well, and says so.
+    engine.close().ok();
+    worked
+}
+
 #[test]
 fn a_write_that_fails_between_loses_nothing() {
     // (where it fails, new exports delivered by the next run)
@@ -172,30 +200,27 @@ fn a_write_that_fails_between_loses_nothing() {
         (WriteOp::DeadLetter, 1),
     ] {
         let place = refused(&configuration(), &[write("bad", 1)]);
-        let is_broken = Arc::new(AtomicBool::new(false));
-        let broken = Arc::clone(&is_broken);
-        let faults = move |op| {
-            let fails = broken.load(Ordering::SeqCst) && op == at;
-            if fails { Err(std::io::Error::other("on purpose")) } else { Ok(()) }
-        };
-        let options = Options {
-            data: place.data(),
-            config: None,
-            mode: Mode::Inspect,
-            clock: Arc::new(SystemClock::new()),
-        };
-        let storage = StoreOptions { faults: Some(Arc::new(faults)), ..StoreOptions::default() };
-        let engine = Engine::open_with(options, storage, &Silent).unwrap();
-        is_broken.store(true, Ordering::SeqCst);
-        engine.replay_dead_letters(&of("d"), 9, Payload::Current).unwrap_err();
-        // A store that has failed cannot end well, and says so.
-        engine.close().ok();
+        on_broken_store(&place, at, |engine| {
+            engine.replay_dead_letters(&of("d"), 9, Payload::Current).map(drop)
+        })
+        .unwrap_err();
 
         let ran = place.run(&[]);
         let kept = place.ask(|engine| engine.dead_letter_counts().unwrap()["d"]);
         assert_eq!(ran.requests.len(), expected, "{at:?}");
         assert!(kept + ran.requests.len() as u64 >= 1, "{at:?}: it is lost");
     }
+}
+
+#[test]
+fn a_purge_writes_that_the_export_is_done_before_its_letter_goes() {
+    // Without that, a crash between the letter's death and the next progress would send it again.
+    let place = refused(&configuration(), &[write("bad", 1)]);
+    let purge = |engine: &Engine| engine.purge_dead_letters(&of("d"), 9).map(drop);
+    on_broken_store(&place, WriteOp::Progress, purge).unwrap_err();
+    assert_eq!(place.ask(|engine| engine.dead_letter_counts().unwrap()["d"]), 1);
+    place.ask(|engine| assert_eq!(engine.purge_dead_letters(&of("d"), 9).unwrap(), 1));
+    assert_eq!(place.run(&[]).requests, []);
 }
 
 #[test]
