@@ -191,11 +191,9 @@ impl Graph {
         for identity in &identities {
             self.known[identity.as_usize()] = Known::UNOWNED;
         }
-        let mut absorbed = Vec::new();
-        let mut ended = self.absorbed.remove(&profile).unwrap_or_default();
-        while let Some(next) = ended.pop() {
-            absorbed.push(next);
-            ended.extend(self.absorbed.remove(&next).unwrap_or_default());
+        let mut absorbed = self.absorbed_by(profile);
+        for ended in absorbed.iter().chain([&profile]) {
+            self.absorbed.remove(ended);
         }
         absorbed.sort_unstable();
         Some(Removed { identities, absorbed })
