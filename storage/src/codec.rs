@@ -1,8 +1,8 @@
 //! How rows become bytes. Only this file names the serialiser.
 //!
-//! Every stored value begins with [`FORMAT`]. A change of any stored row raises it, and this file
-//! then learns to read the old one; a build that does not know a value's format says so instead of
-//! guessing.
+//! Every stored value begins with [`FORMAT`]. A change of any stored row raises it, and, from the first
+//! release on, this file then learns to read the old one; a build that does not know a value's format
+//! says so instead of guessing.
 
 pub(crate) use bincode::{Decode, Encode};
 
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::StorageError;
 
 /// Version of all stored formats, the first byte of every stored value.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 
 /// Variable-length integers: most lengths and differences take one byte.
 const CONFIG: Configuration = standard();
@@ -88,7 +88,7 @@ mod tests {
         let error = strip_format("a chunk", &[FORMAT + 1, 7]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "a chunk has storage format 2, this version of forebay reads format 1: \
+            "a chunk has storage format 3, this version of forebay reads format 2: \
              use the version that wrote it, or a newer one"
         );
     }

@@ -155,7 +155,7 @@ fn so_is_a_file_and_a_stub() {
 }
 
 fn refused(error: &StorageError, what: &str) {
-    let known = 1;
+    let known = 2;
     assert_eq!(
         error.to_string(),
         format!(
