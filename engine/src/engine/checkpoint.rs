@@ -2,8 +2,9 @@
 //!
 //! # What is true of one
 //!
-//! It is cut between two jobs of the deriver, when everything below its offset is derived, and the
-//! exports and marks that follow from it are durable. So opening goes on behind it: nothing before it
+//! Its cut begins between two jobs of the deriver, when everything below its offset is derived, and the
+//! exports and marks that follow from it are durable. It is made in slices, between the jobs that follow,
+//! and shows what there was when it began. So opening goes on behind it: nothing before it
 //! is exported again, nothing is left out. What the log tells beside its entries (how far inputs and
 //! rejects were accepted, which deletes wait for a compaction, which definitions there were) is in it
 //! too, so that the log before it need not be read at all.
@@ -24,7 +25,7 @@ use super::replay::Marks;
 use crate::clock::{ClockKind, Timestamp};
 use crate::definitions::Definitions;
 use crate::input::Position;
-use crate::project::projection::{NotRestored, Projection, Section};
+use crate::project::projection::{NotRestored, Projection, Section, Share, Slice};
 use crate::record::RejectsMark;
 
 const WHAT: &str = "a checkpoint";
@@ -50,7 +51,7 @@ struct Head {
 /// What the deriver knows at one offset.
 pub(super) struct Known<'a> {
     /// The projection, and what it was derived with.
-    pub derivation: &'a Derivation,
+    pub derivation: &'a mut Derivation,
     /// What `now` means.
     pub kind: ClockKind,
     /// What the log told beside its entries.
@@ -59,11 +60,11 @@ pub(super) struct Known<'a> {
     pub deletes: Vec<(u64, Timestamp)>,
 }
 
-/// A checkpoint, ready to be written.
+/// A checkpoint that is being cut, or ready to be written.
 pub(super) struct Cut {
     /// The first entry that is not in it.
     pub next: u64,
-    /// All of it.
+    /// What there is of it; all, once it is complete.
     pub blocks: Vec<PackedBlock>,
 }
 
@@ -95,17 +96,15 @@ impl From<StorageError> for Unused {
 }
 
 impl Known<'_> {
-    /// Turns it into bytes, on all cores.
-    pub(super) fn cut(&self, store: &Store) -> Result<Cut, StorageError> {
+    /// Begins to turn it into bytes; [`Cut::go_on`] does the rest.
+    pub(super) fn cut(self, store: &Store) -> Result<Cut, StorageError> {
         let mut body = Vec::new();
         write_value(&mut body, &FORMAT);
         write_value(&mut body, &self.head(store));
-        let checkpoints = store.checkpoints();
-        let pack = |section: Section, body| checkpoints.pack(section.number(), body);
-        let mut blocks = vec![pack(Section::CALLER, body)];
-        blocks.extend(self.derivation.projection.save(&pack));
-        let blocks = blocks.into_iter().collect::<Result<_, _>>()?;
-        Ok(Cut { next: self.derivation.next(), blocks })
+        let blocks = vec![store.checkpoints().pack(Section::CALLER.number(), body)?];
+        let next = self.derivation.next();
+        self.derivation.projection.begin_cut(next);
+        Ok(Cut { next, blocks })
     }
 
     fn head(&self, store: &Store) -> Head {
@@ -120,6 +119,24 @@ impl Known<'_> {
             deletes: self.deletes.clone(),
             history: self.derivation.history().iter().map(json).collect(),
         }
+    }
+}
+
+impl Cut {
+    /// Saves a share more, on all cores; whether it is complete.
+    pub(super) fn go_on(
+        &mut self,
+        projection: &mut Projection,
+        store: &Store,
+        share: Share,
+    ) -> Result<bool, StorageError> {
+        let checkpoints = store.checkpoints();
+        let pack = |section: Section, body| checkpoints.pack(section.number(), body);
+        let Slice { blocks, is_complete } = projection.cut_on(share, &pack);
+        for block in blocks {
+            self.blocks.push(block?);
+        }
+        Ok(is_complete)
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Tail {
     pub work: Duration,
     /// How long ago the newest checkpoint was complete or found no room, or the directory was opened.
     pub age: Duration,
-    /// What the newest checkpoint took, standstill and writing together; of one that an earlier run
+    /// What the newest checkpoint took, all slices and writing together; of one that an earlier run
     /// has made, what reading it took. One that found no room on the disk counts like any other.
     pub cost: Duration,
 }
@@ -43,6 +43,8 @@ pub struct CheckpointPolicy {
     pub idle_tail_max: Duration,
     /// Checkpoints take one part in so many of the time at most, but for the one at the end.
     pub share: u32,
+    /// How many profiles are saved at a time, while the deriver does nothing else.
+    pub slice: usize,
 }
 
 impl Default for CheckpointPolicy {
@@ -52,14 +54,21 @@ impl Default for CheckpointPolicy {
             entries_max: 3_000_000,
             idle_tail_max: Duration::from_millis(200),
             share: 10,
+            // One or two milliseconds on two cores.
+            slice: 512,
         }
     }
 }
 
 impl CheckpointPolicy {
-    /// A checkpoint whenever one can be made: for tests.
-    pub const EAGER: Self =
-        Self { tail_max: Duration::ZERO, entries_max: 1, idle_tail_max: Duration::ZERO, share: 1 };
+    /// A checkpoint whenever one can be made, in the smallest slices: for tests.
+    pub const EAGER: Self = Self {
+        tail_max: Duration::ZERO,
+        entries_max: 1,
+        idle_tail_max: Duration::ZERO,
+        share: 1,
+        slice: 1,
+    };
 
     /// Never by itself.
     pub const NEVER: Self = Self {
@@ -67,6 +76,7 @@ impl CheckpointPolicy {
         entries_max: u64::MAX,
         idle_tail_max: Duration::MAX,
         share: 1,
+        slice: 1,
     };
 
     /// Whether to make a checkpoint now.
@@ -109,6 +119,7 @@ mod tests {
             entries_max: 1_000,
             idle_tail_max: Duration::from_millis(200),
             share: 10,
+            slice: 1,
         };
         let ms = Duration::from_millis;
         let tail = |entries, work, age, cost| Tail {

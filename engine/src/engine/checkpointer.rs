@@ -1,8 +1,8 @@
 //! The checkpointer: the thread that writes what the deriver has cut.
 //!
-//! The deriver stands still while a cut is turned into bytes, and goes on while they are written here.
-//! One cut is written at a time. When it is, the state database has its chance to be opened anew, which
-//! keeps the next opening short too.
+//! The deriver makes a cut in slices: one whenever it has nothing else to do, and while work waits, one
+//! profile for every two entries derived. Then it is written here. One cut is made or written at a time.
+//! When it is, the state database has its chance to be opened anew, which keeps the next opening short too.
 //!
 //! # On a full disk
 //!
@@ -23,10 +23,16 @@ use super::notice::Notice;
 use super::shared::Shared;
 use crate::clock::{Clock, Moment};
 use crate::error::{EngineError, with_sources};
+use crate::project::projection::{Projection, Share};
 
 /// What a cut that found no room counts as having cost, at least: one second, so that at the usual share
 /// the next is made ten seconds later. Room is seldom made sooner, and each cut halts the deriver.
 const REFUSED_COST: Duration = Duration::from_secs(1);
+
+/// While work waits, one profile is saved for so many entries derived: the cut then takes less than a third
+/// of the time, as a profile is saved about as fast as an entry is derived, and is complete before the next
+/// one is due.
+const ENTRIES_A_PROFILE: u64 = 2;
 
 /// Hears how a cut ended: its checkpoint is durable and those before it are gone; or there was no room
 /// for it, and why that is known.
@@ -35,10 +41,19 @@ pub(super) type Told = Sender<Result<(), String>>;
 /// A cut on its way to the disk.
 pub(super) struct Order {
     cut: Cut,
-    /// When the deriver began with it.
-    begun: Moment,
+    /// How long the deriver worked at it.
+    spent: Duration,
     /// Told how it ended.
     told: Option<Told>,
+}
+
+/// A cut that is being made.
+struct Making {
+    order: Order,
+    /// What its longest slice took.
+    longest: Duration,
+    /// Entries derived since the last slice.
+    entries: u64,
 }
 
 /// How the writing goes, as the deriver sees it.
@@ -71,7 +86,9 @@ pub(super) struct Checkpoints {
     clock: Arc<dyn Clock>,
     orders: Sender<Order>,
     writing: Arc<Writing>,
-    /// What came since the newest cut.
+    /// The cut that is being made.
+    making: Option<Making>,
+    /// What came since the newest cut began.
     since: Since,
     /// What that cut was to make an end of, for as long as it is not known whether it did.
     before: Since,
@@ -132,11 +149,17 @@ pub(super) fn checkpoints(
         is_told: false,
     };
     let since = Since { cut_at: found.next, work: found.replayed, is_wanted: false };
-    let (before, is_refused) = (since, false);
-    (
-        Checkpoints { policy, clock, orders: sender, writing, since, before, is_refused },
-        checkpointer,
-    )
+    let checkpoints = Checkpoints {
+        policy,
+        clock,
+        orders: sender,
+        writing,
+        making: None,
+        since,
+        before: since,
+        is_refused: false,
+    };
+    (checkpoints, checkpointer)
 }
 
 impl Checkpoints {
@@ -157,7 +180,8 @@ impl Checkpoints {
 
     /// Whether to cut now, when everything below `next` is derived.
     pub(super) fn is_due(&mut self, next: u64, occasion: Occasion) -> bool {
-        if self.writing.is_busy.load(Ordering::Acquire) && occasion != Occasion::Closing {
+        let is_busy = self.is_making() || self.writing.is_busy.load(Ordering::Acquire);
+        if is_busy && occasion != Occasion::Closing {
             return false;
         }
         self.take_back();
@@ -172,24 +196,69 @@ impl Checkpoints {
         self.since.is_wanted || self.policy.will_be_due(&self.tail(next))
     }
 
-    /// Cuts, and sends it to be written; waits if another one is being written still.
-    pub(super) fn cut(
+    /// Begins a cut, when none is being made.
+    pub(super) fn begin_cut(
         &mut self,
-        known: &Known<'_>,
+        known: Known<'_>,
         store: &Store,
         told: Option<Told>,
     ) -> Result<(), EngineError> {
         self.take_back();
         let begun = self.clock.moment();
         let cut = known.cut(store)?;
-        let stood_still = self.clock.moment().since(begun);
-        tracing::info!(next = cut.next, ms = stood_still.as_millis(), "cut a checkpoint");
+        let spent = self.clock.moment().since(begun);
         let is_before_known = !self.writing.is_busy.swap(true, Ordering::AcqRel);
         self.before = if is_before_known { self.since } else { self.since.after(self.before) };
         self.since = Since { cut_at: cut.next, ..Since::default() };
         self.is_refused = false;
+        let order = Order { cut, spent, told };
+        self.making = Some(Making { order, longest: spent, entries: 0 });
+        Ok(())
+    }
+
+    /// Whether a cut is being made.
+    pub(super) fn is_making(&self) -> bool {
+        self.making.is_some()
+    }
+
+    /// Notes that so many entries were derived; how much of the cut is to be made before the next, which
+    /// is nothing until it is worth a slice.
+    pub(super) fn earned(&mut self, entries: u64) -> Option<Share> {
+        let making = self.making.as_mut()?;
+        making.entries += entries;
+        let earned = usize::try_from(making.entries / ENTRIES_A_PROFILE).unwrap_or(usize::MAX);
+        (earned >= self.policy.slice).then_some(Share::Profiles(earned))
+    }
+
+    /// How much of a cut is made at a time when nothing else is to be done.
+    pub(super) fn slice(&self) -> Share {
+        Share::Profiles(self.policy.slice)
+    }
+
+    /// Makes so much more of the cut, if one is being made. When it is complete it is sent to be written,
+    /// after waiting for another one that is being written still.
+    pub(super) fn go_on(
+        &mut self,
+        projection: &mut Projection,
+        store: &Store,
+        share: Share,
+    ) -> Result<(), EngineError> {
+        let Some(mut making) = self.making.take() else { return Ok(()) };
+        let begun = self.clock.moment();
+        let is_complete = making.order.cut.go_on(projection, store, share)?;
+        let took = self.clock.moment().since(begun);
+        making.order.spent += took;
+        making.longest = making.longest.max(took);
+        making.entries = 0;
+        if !is_complete {
+            self.making = Some(making);
+            return Ok(());
+        }
+        let Making { order, longest, .. } = making;
+        let (next, ms) = (order.cut.next, order.spent.as_millis());
+        tracing::info!(next, ms, longest_ms = longest.as_millis(), "cut a checkpoint");
         // The checkpointer ends early only when it has failed, and has said so.
-        self.orders.send(Order { cut, begun, told }).ok();
+        self.orders.send(order).ok();
         Ok(())
     }
 
@@ -237,7 +306,8 @@ impl Checkpointer {
     }
 
     fn write(&mut self, order: Order) -> Result<(), EngineError> {
-        let Order { cut, begun, told } = order;
+        let Order { cut, spent, told } = order;
+        let begun = self.clock.moment();
         let next = Offset::from_u64(cut.next);
         let written = match self.store.checkpoints().write(next, &cut.blocks) {
             Ok(bytes) => Ok(bytes),
@@ -246,7 +316,7 @@ impl Checkpointer {
         };
         drop(cut);
         let ended = self.clock.moment();
-        let took = ended.since(begun);
+        let took = spent + ended.since(begun);
         let cost = if written.is_ok() { took } else { took.max(REFUSED_COST) };
         match &written {
             Ok(bytes) => {
@@ -300,7 +370,6 @@ mod tests {
     use crate::deliver::hand_clock::HandClock;
     use crate::engine::derivation::Derivation;
     use crate::engine::replay::Marks;
-    use crate::project::projection::Projection;
 
     /// A store on which no checkpoint finds room while the flag stands.
     fn store(dir: &std::path::Path, is_full: &Arc<AtomicBool>) -> Arc<Store> {
@@ -326,10 +395,7 @@ mod tests {
             Found::default(),
         );
         let projection = Projection::new(ClockKind::Event, Vec::new()).unwrap();
-        let derivation = Derivation::new(projection);
-        let kind = ClockKind::Event;
-        let known =
-            Known { derivation: &derivation, kind, marks: &Marks::START, deletes: Vec::new() };
+        let mut derivation = Derivation::new(projection);
         cuts.want();
         // (what it shows, seconds since the one before, whether there is room, how often it is told)
         let cases = [
@@ -348,7 +414,16 @@ mod tests {
                 clock.pass(Duration::from_millis(1));
             }
             assert!(cuts.is_due(9, Occasion::Busy), "{name}: the tail is still there");
-            cuts.cut(&known, &store, None).unwrap();
+            let known = Known {
+                derivation: &mut derivation,
+                kind: ClockKind::Event,
+                marks: &Marks::START,
+                deletes: Vec::new(),
+            };
+            cuts.begin_cut(known, &store, None).unwrap();
+            assert!(!cuts.is_due(9, Occasion::Busy), "{name}: one is being made");
+            cuts.go_on(&mut derivation.projection, &store, Share::Rest).unwrap();
+            assert!(!cuts.is_making(), "{name}");
             assert!(!cuts.is_due(9, Occasion::Busy), "{name}: one is being written");
             assert!(writer.write_waiting().unwrap());
             assert_eq!(shared.take_notices().len(), told, "{name}");

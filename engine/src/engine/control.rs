@@ -49,6 +49,11 @@ impl Control {
         Self::Advance { to_ms: to.as_millis() }
     }
 
+    /// Whether it moves the clock at most.
+    pub const fn only_passes_time(&self) -> bool {
+        matches!(self, Self::Tick {} | Self::Advance { .. } | Self::Read {})
+    }
+
     /// As stored.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("definitions are JSON")

@@ -31,7 +31,7 @@ use crate::clock::Timestamp;
 use crate::definitions::Definitions;
 use crate::error::EngineError;
 use crate::input::Position;
-use crate::project::projection::{Ahead, DerivedExport, Outcome};
+use crate::project::projection::{Ahead, DerivedExport, Outcome, Share};
 use crate::record::{RecordBatch, RecordKind, RejectsMark};
 
 /// Exports stored without a sync at most, while more work waits.
@@ -243,7 +243,10 @@ impl Deriver {
     /// What is done when no job waits; whether there may be more of that to do.
     pub(super) fn rest(&mut self) -> Result<bool, EngineError> {
         self.settle()?;
-        self.take_held_back()
+        if let Some(slice) = self.checkpoints.as_ref().map(Checkpoints::slice) {
+            self.cut_on(slice)?;
+        }
+        Ok(self.take_held_back()? || self.is_cutting())
     }
 
     fn sleep(&mut self, jobs: &Receiver<Job>) -> Wake {
@@ -261,7 +264,24 @@ impl Deriver {
     /// What is done when no more jobs will come.
     pub(super) fn close(&mut self) -> Result<(), EngineError> {
         self.settle()?;
-        self.checkpoint_if_due(Occasion::Closing)
+        self.end_cut()?;
+        self.checkpoint_if_due(Occasion::Closing)?;
+        self.end_cut()
+    }
+
+    fn is_cutting(&self) -> bool {
+        self.checkpoints.as_ref().is_some_and(Checkpoints::is_making)
+    }
+
+    /// Makes so much more of the cut, if one is being made.
+    fn cut_on(&mut self, share: Share) -> Result<(), EngineError> {
+        let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
+        checkpoints.go_on(&mut self.derivation.projection, &self.store, share)
+    }
+
+    /// Makes what is left of the cut, if one is being made.
+    pub(super) fn end_cut(&mut self) -> Result<(), EngineError> {
+        self.cut_on(Share::Rest)
     }
 
     fn is_checkpoint_due(&mut self, occasion: Occasion) -> bool {
@@ -273,26 +293,31 @@ impl Deriver {
         if self.is_checkpoint_due(occasion) { self.checkpoint(None) } else { Ok(()) }
     }
 
-    /// Has a checkpoint of this moment written; `told` hears when it is durable, or that it is not.
+    /// Begins a checkpoint of this moment; `told` hears when it is durable, or that it is not.
     pub(super) fn checkpoint(&mut self, told: Option<Told>) -> Result<(), EngineError> {
+        self.end_cut()?;
         // What follows from the entries below it must be durable before it is.
         self.mark_derived()?;
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
-        let known = Known {
-            derivation: &self.derivation,
-            kind: self.derivation.projection.clock_kind(),
-            marks: &self.marks,
-            deletes: self.shared.pending_deletes(),
-        };
-        checkpoints.cut(&known, &self.store, told)
+        let kind = self.derivation.projection.clock_kind();
+        let deletes = self.shared.pending_deletes();
+        let known = Known { derivation: &mut self.derivation, kind, marks: &self.marks, deletes };
+        checkpoints.begin_cut(known, &self.store, told)
     }
 
     /// Does one job, and what is due by it.
     pub(super) fn work_on(&mut self, job: Job) -> Result<(), EngineError> {
         let begun = self.checkpoints.as_ref().map(Checkpoints::begin);
+        let before = self.derivation.next();
         self.take_on(job)?;
+        let entries = self.derivation.next() - before;
+        let mut earned = None;
         if let (Some(checkpoints), Some(begun)) = (&mut self.checkpoints, begun) {
             checkpoints.worked_since(begun);
+            earned = checkpoints.earned(entries);
+        }
+        if let Some(earned) = earned {
+            self.cut_on(earned)?;
         }
         self.checkpoint_if_due(Occasion::Busy)
     }
@@ -356,6 +381,7 @@ impl Deriver {
         ahead: Option<Ahead<'_>>,
     ) -> Result<u64, EngineError> {
         if batch.iter().any(|record| record.kind() == RecordKind::Delete) {
+            self.end_cut()?;
             deletes::note(&self.store, &self.shared)?;
             self.shared.note_delete(next_offset - 1, appended);
         }
@@ -371,6 +397,9 @@ impl Deriver {
         offset: u64,
         appended: Timestamp,
     ) -> Result<Option<u64>, EngineError> {
+        if !control.only_passes_time() {
+            self.end_cut()?;
+        }
         self.marks.appended = self.marks.appended.max(appended);
         let is_new = offset >= self.store.outbox().derived_next().as_u64();
         if let (Control::Definitions(change), true) = (control, is_new) {
@@ -414,6 +443,7 @@ impl Deriver {
         mut successor: Box<Derivation>,
         offset: u64,
     ) -> Result<Box<Derivation>, EngineError> {
+        self.end_cut()?;
         successor.follow(&self.store, offset, &|| true)?;
         let outbox = self.store.outbox();
         successor.projection.skip_lanes(&|lane| outbox.lane(lane));

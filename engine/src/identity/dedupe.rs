@@ -26,6 +26,8 @@ pub struct Dedupe {
     forgotten: u64,
     /// Serial numbers, by `_id`; several where an event was applied to several profiles.
     by_id: HashTable<u64>,
+    /// From this serial number on none is forgotten.
+    held_from: Option<u64>,
 }
 
 /// An event's `_id`, with its hash.
@@ -87,10 +89,11 @@ impl Dedupe {
         self.by_id.insert_unique(hash, serial, |serial| applied[place(*serial, forgotten)].hash);
     }
 
-    /// Forgets what lies more than `window_ms` before `now`.
+    /// Forgets what lies more than `window_ms` before `now`, but for what is held.
     pub fn expire(&mut self, now: Timestamp, window_ms: i64) {
         while let Some(oldest) = self.applied.front() {
-            if now <= oldest.at.plus_millis(window_ms) {
+            let is_held = self.held_from.is_some_and(|held| held <= self.forgotten);
+            if is_held || now <= oldest.at.plus_millis(window_ms) {
                 break;
             }
             let is_oldest = |serial: &u64| *serial == self.forgotten;
@@ -148,6 +151,11 @@ mod tests {
         dedupe.expire(at(1_150), 100);
         assert_eq!(dedupe.len(), 1);
         assert!(dedupe.contains(e, (at(1_300), 100), |profile| profile == p));
+        dedupe.hold_from(Some(dedupe.serials().start));
+        dedupe.expire(at(1_301), 100);
+        assert_eq!(dedupe.serials(), 1..2, "it is held");
+        assert!(!dedupe.contains(e, (at(1_301), 100), |_| true), "and too old all the same");
+        dedupe.hold_from(None);
         dedupe.expire(at(1_301), 100);
         assert!(dedupe.is_empty() && dedupe.by_id.is_empty());
     }

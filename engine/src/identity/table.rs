@@ -15,7 +15,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-pub use saved::NameBlock;
+pub use saved::{Extent, NameBlock};
 
 use super::short_text::ShortText;
 

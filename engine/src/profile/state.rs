@@ -21,6 +21,20 @@ pub struct Profile {
     pub memberships: Memberships,
     /// The instant that its shard's timer is set to, at or before its next change by the clock.
     pub armed: Option<Timestamp>,
+    /// The last cut that has it as it was when that began.
+    pub kept_for: CutNo,
+}
+
+/// A cut of the projection: the first is 1. Nothing is kept for 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CutNo(u32);
+
+impl CutNo {
+    /// The next cut.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
 }
 
 /// The events of one profile, as far as some rule needs them: one state a matched query.

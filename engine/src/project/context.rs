@@ -6,6 +6,7 @@
 use super::catalog::Catalog;
 use super::plan::ViewPlan;
 use crate::clock::Timestamp;
+use crate::identity::graph::Graph;
 use crate::identity::table::IdentityTable;
 use crate::pql::{QuerySet, Scope};
 use crate::profile::path::PathTable;
@@ -39,8 +40,8 @@ pub struct SharedContext<'a> {
 
 impl<'a> SharedContext<'a> {
     /// The context of one view.
-    pub fn with(self, plan: &'a ViewPlan) -> FoldContext<'a> {
-        FoldContext { plan, shared: self }
+    pub fn with(self, plan: &'a ViewPlan, graph: &'a Graph) -> FoldContext<'a> {
+        FoldContext { plan, graph, shared: self }
     }
 }
 
@@ -49,6 +50,8 @@ impl<'a> SharedContext<'a> {
 pub struct FoldContext<'a> {
     /// The definitions, compiled for this view.
     pub plan: &'a ViewPlan,
+    /// Which identities form which profile, the batch's included.
+    pub graph: &'a Graph,
     /// What it has in common with the other views.
     pub shared: SharedContext<'a>,
 }

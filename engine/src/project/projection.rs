@@ -1,11 +1,14 @@
 //! The projection as a whole: what the entries of the log, one after another, make of the profiles.
 
+mod cut;
 mod look;
 mod saved;
 mod transition;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use cut::Cutting;
+pub use cut::{Share, Slice};
 pub use saved::{NotRestored, Section};
 
 use super::catalog::Catalog;
@@ -24,6 +27,7 @@ use crate::identity::ProfileId;
 use crate::identity::table::IdentityTable;
 use crate::pql::{PqlError, QuerySet};
 use crate::profile::path::PathTable;
+use crate::profile::state::CutNo;
 use crate::record::RecordBatch;
 
 pub use look::Look;
@@ -122,6 +126,9 @@ pub struct Projection {
     rendered_from: u64,
     /// What was looked up of the records that come next, and the offset of the first.
     ahead: Option<(u64, Lookups)>,
+    /// The cut that is being made.
+    cutting: Option<Cutting>,
+    last_cut: CutNo,
 }
 
 /// Records whose turn comes next: they are looked up while those before are folded.
@@ -150,6 +157,8 @@ impl Projection {
             remember_ms: 0,
             rendered_from: 0,
             ahead: None,
+            cutting: None,
+            last_cut: CutNo::default(),
         };
         for definitions in &coming {
             projection.foresee(definitions)?;
@@ -188,6 +197,9 @@ impl Projection {
         if first_offset + batch.len() as u64 <= self.rendered_from {
             self.known.rendering = Rendering::Omitted;
         }
+        if !routed.erasures.is_empty() {
+            self.expect_no_cut();
+        }
         let placed = self.fold((batch, first_offset), (&routed, steps), next);
         let names = routed.erasures.iter().flat_map(|erasure| {
             let offset = first_offset + u64::from(erasure.record);
@@ -216,7 +228,7 @@ impl Projection {
         for index in 0..self.views.len() {
             let (view, fold) = self.view_and_context(index);
             let (mut shards, plan) = view.split();
-            let fold = fold.with(plan);
+            let fold = fold.with(plan, shards.graph());
             let exports = shards.each(|shard| shard.fire_until(now, &fold));
             placed.extend(self.with_policy(index, exports));
         }
@@ -225,6 +237,7 @@ impl Projection {
 
     /// Begins an import of `audience`: the control entry at `offset`. One that is open is forgotten.
     pub fn begin_import(&mut self, audience: &str, offset: u64, appended: Timestamp) -> Outcome {
+        self.expect_no_cut();
         let outcome = self.apply_control(offset, appended);
         if self.known.catalog.definitions().is_upload(audience) {
             self.imports.begin(audience, offset);
@@ -240,6 +253,7 @@ impl Projection {
         offset: u64,
         appended: Timestamp,
     ) -> Outcome {
+        self.expect_no_cut();
         let mut outcome = self.apply_control(offset, appended);
         let number = self.known.catalog.number(audience);
         let (true, Some(number)) = (self.imports.end(audience, begin), number) else {
@@ -253,7 +267,7 @@ impl Projection {
             let import = EndedImport { audience: number, rank, begin, end: offset };
             let before = view.counts(number).realized;
             let (mut shards, plan) = view.split();
-            let fold = fold.with(plan);
+            let fold = fold.with(plan, shards.graph());
             let exports = shards.each(|shard| shard.end_import(&import, now, &fold));
             let after = self.views[index].counts(number).realized;
             placed.extend(self.with_policy(index, exports));
@@ -409,7 +423,7 @@ impl Projection {
             for (view, steps) in views.iter_mut().zip(&steps) {
                 let policy = view.number;
                 let (mut shards, plan) = view.split();
-                let fold = known.context().with(plan);
+                let fold = known.context().with(plan, shards.graph());
                 let context = BatchContext { fold, batch, routed, first_offset };
                 let exports = View::fold(&mut shards, steps, &context);
                 placed.extend(with_policy(policy, exports));
@@ -439,6 +453,7 @@ impl Projection {
             || Lookups::of(batch, &self.known.identities, &self.known.paths),
             |(_, lookups)| lookups,
         );
+        self.keep_named(batch, &lookups);
         let mut router = Router {
             identities: &mut self.known.identities,
             paths: &mut self.known.paths,
@@ -459,7 +474,8 @@ impl Projection {
         let dataflow = definitions.dataflows.iter().position(|d| d.id == asked.dataflow)?;
         let view = self.views.iter().find(|view| view.number == Some(asked.policy))?;
         let profile = view.graph.current(asked.profile);
-        let payload = view.render(profile, dataflow, &self.known.context().with(&view.plan))?;
+        let payload =
+            view.render(profile, dataflow, &self.known.context().with(&view.plan, &view.graph))?;
         Some(DerivedExport {
             dataflow: asked.dataflow.to_owned(),
             profile,

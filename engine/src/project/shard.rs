@@ -5,11 +5,15 @@
 //! boundary's own instant (`SPEC.md` §4). Shards do not see each other: what order their exports have
 //! among each other is settled afterwards, by [`ExportPlace`].
 
+pub mod cut;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+
+use cut::ShardCut;
 
 use super::context::FoldContext;
 use super::plan::{AudienceRank, Qualification, ViewPlan};
@@ -78,6 +82,8 @@ pub struct Shard {
     counts: MembershipCounts,
     step: Step,
     candidates: Vec<QueryId>,
+    /// Its part of the cut that is being made.
+    cut: Option<ShardCut>,
 }
 
 /// One timer a profile, at or before its next change; entries that are not the profile's `armed`
@@ -331,6 +337,7 @@ impl Shard {
         fold: &FoldContext<'_>,
         exports: &mut Vec<PlacedExport>,
     ) {
+        self.keep(id, fold.graph);
         let profile = self.profiles.get_mut(&id).expect("a current timer has its profile");
         self.step.clear();
         self.step.note_due(profile, fold.plan, boundary);
@@ -354,6 +361,7 @@ impl Shard {
         }
         let fold = &context.fold;
         let record = context.batch.get(routed.record as usize);
+        debug_assert!(self.is_kept(routed.profile), "who a batch names is kept before");
         let profile = self.profiles.entry(routed.profile).or_default();
         if routed.is_new {
             self.step.agenda.extend(&fold.plan.at_birth);

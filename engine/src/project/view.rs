@@ -21,6 +21,7 @@ use crate::definitions::MergePolicy;
 use crate::identity::ProfileId;
 use crate::identity::dedupe::Dedupe;
 use crate::identity::graph::Graph;
+use crate::identity::table::IdentityId;
 use crate::profile::membership::{AudienceNo, Memberships};
 use crate::profile::state::Profile;
 use crate::views::AudienceCounts;
@@ -123,9 +124,24 @@ impl View {
         }
     }
 
-    /// The shards, each with its share of the profiles.
-    pub fn shards(&self) -> &[Shard] {
-        &self.shards
+    /// Keeps the profiles that have these identities as they are, for the cut that is being made:
+    /// they are about to change.
+    pub fn keep_owners(&mut self, identities: &[IdentityId]) {
+        let mut by_shard: Vec<Vec<ProfileId>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        for owner in identities.iter().filter_map(|identity| self.graph.owner(*identity)) {
+            by_shard[home(owner)].push(owner);
+        }
+        let graph = &self.graph;
+        self.shards.par_iter_mut().zip(by_shard).for_each(|(shard, owners)| {
+            for owner in owners {
+                shard.keep(owner, graph);
+            }
+        });
+    }
+
+    /// The shards, each with its share of the profiles, and the graph.
+    pub fn shards_and_graph(&mut self) -> (&mut [Shard], &Graph) {
+        (&mut self.shards, &self.graph)
     }
 
     /// Takes in profiles that were saved; the order does not matter.
@@ -195,7 +211,12 @@ pub struct ShardsAndGraph<'a> {
     graph: &'a Graph,
 }
 
-impl ShardsAndGraph<'_> {
+impl<'a> ShardsAndGraph<'a> {
+    /// Which identities form which profile.
+    pub fn graph(&self) -> &'a Graph {
+        self.graph
+    }
+
     /// Runs `each` on every shard in parallel and collects the exports.
     pub fn each(
         &mut self,

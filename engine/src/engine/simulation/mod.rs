@@ -17,6 +17,7 @@
 mod actors;
 mod cases;
 mod checks;
+mod cuts;
 mod disk;
 mod mutants;
 mod operator;

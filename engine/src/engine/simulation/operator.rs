@@ -188,7 +188,10 @@ impl Running {
             recv(requests) -> request => {
                 self.appender.append_group(request.into_iter().collect())?;
             }
-            default(Duration::from_micros(200)) => {}
+            default(Duration::from_micros(200)) => {
+                self.deriver.rest()?;
+                self.checkpointer.write_waiting()?;
+            }
         }
         Ok(())
     }

@@ -416,6 +416,8 @@ impl Running {
     /// Derives what is accepted and stops the workers. What was not appended yet is not accepted.
     fn close(&mut self) -> Result<(), String> {
         self.derive_all()?;
+        self.deriver.end_cut().map_err(|error| error.to_string())?;
+        self.checkpointer.write_waiting().map_err(|error| error.to_string())?;
         self.deriver.close().map_err(|error| error.to_string())?;
         self.checkpointer.write_waiting().map_err(|error| error.to_string())?;
         let ids = lock(&self.hands).ids();

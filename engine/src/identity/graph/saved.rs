@@ -10,9 +10,9 @@ use crate::definitions::IdentityGraph;
 /// Who absorbed whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {
-    /// Where ended profiles lead, ascending.
+    /// Where ended profiles lead.
     forwarded: Vec<(ProfileId, ProfileId)>,
-    /// What each has absorbed that can still be erased with it, ascending.
+    /// What each has absorbed that can still be erased with it.
     absorbed: Vec<(ProfileId, Vec<ProfileId>)>,
 }
 
@@ -31,17 +31,13 @@ impl Graph {
         self.members.contains_key(&profile)
     }
 
-    /// Who absorbed whom.
+    /// Who absorbed whom, in no order.
     pub fn links(&self) -> Links {
-        let mut forwarded: Vec<_> = self.forwarded.iter().map(|(from, to)| (*from, *to)).collect();
-        forwarded.sort_unstable();
-        let mut absorbed: Vec<(ProfileId, Vec<ProfileId>)> =
-            self.absorbed.iter().map(|(by, ended)| (*by, ended.to_vec())).collect();
-        absorbed.sort_unstable();
-        for (_, ended) in &mut absorbed {
-            ended.sort_unstable();
+        let absorbed = self.absorbed.iter().map(|(by, ended)| (*by, ended.to_vec()));
+        Links {
+            forwarded: self.forwarded.iter().map(|(from, to)| (*from, *to)).collect(),
+            absorbed: absorbed.collect(),
         }
-        Links { forwarded, absorbed }
     }
 
     /// The graph of profiles with these identities and links; `None` if an identity is to have two
@@ -70,6 +66,19 @@ impl Graph {
         let absorbed = links.absorbed.into_iter();
         graph.absorbed.extend(absorbed.map(|(by, ended)| (by, SmallVec::from_vec(ended))));
         Some(graph)
+    }
+}
+
+impl Links {
+    /// The same, ascending.
+    #[must_use]
+    pub fn sorted(mut self) -> Self {
+        self.forwarded.sort_unstable();
+        for (_, ended) in &mut self.absorbed {
+            ended.sort_unstable();
+        }
+        self.absorbed.sort_unstable();
+        self
     }
 }
 

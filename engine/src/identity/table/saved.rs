@@ -14,12 +14,32 @@ const FORGOTTEN: &str = "FORGOTTEN";
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct NameBlock(Vec<(u32, Box<str>)>);
 
+/// How far a table went at some time: what came later has higher numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    identities: usize,
+    namespaces: usize,
+}
+
+impl Extent {
+    /// How many identities there were.
+    pub const fn identities(self) -> usize {
+        self.identities
+    }
+}
+
 impl IdentityTable {
-    /// The namespaces, in lower case, in the order of first sight. One whose identities are all
-    /// forgotten is so too: a mark stands in its place.
-    pub fn namespaces(&self) -> Vec<Box<str>> {
-        let mut namespaces: Vec<Box<str>> = vec![FORGOTTEN.into(); self.namespaces.len()];
-        for identity in self.identities.iter().filter(|identity| !identity.id.is_empty()) {
+    /// How far it goes now.
+    pub fn extent(&self) -> Extent {
+        Extent { identities: self.identities.len(), namespaces: self.namespaces.len() }
+    }
+
+    /// The namespaces within `extent`, in lower case, in the order of first sight. One whose identities
+    /// are all forgotten is so too: a mark stands in its place.
+    pub fn namespaces(&self, extent: Extent) -> Vec<Box<str>> {
+        let mut namespaces: Vec<Box<str>> = vec![FORGOTTEN.into(); extent.namespaces];
+        let identities = &self.identities[..extent.identities];
+        for identity in identities.iter().filter(|identity| !identity.id.is_empty()) {
             let at = identity.namespace as usize;
             if *namespaces[at] == *FORGOTTEN {
                 namespaces[at] = self.namespaces[at].clone();
@@ -70,7 +90,8 @@ mod tests {
         table.retire(ids[1]);
         table.blank(ids[1]);
         let blocks = vec![table.names(0, 2), table.names(2, 2)];
-        let mut restored = IdentityTable::restore(table.namespaces(), blocks).unwrap();
+        let early = table.extent();
+        let mut restored = IdentityTable::restore(table.namespaces(early), blocks).unwrap();
         assert_eq!(
             (restored.find("n", "a"), restored.find("n", "c")),
             (Some(ids[0]), Some(ids[2]))
@@ -80,7 +101,9 @@ mod tests {
         let other = table.intern("m", "d");
         table.retire(other);
         table.blank(other);
-        assert_eq!(table.namespaces(), [Box::from("n"), Box::from(FORGOTTEN)]);
+        let namespaces = table.namespaces(table.extent());
+        assert_eq!(namespaces, [Box::from("n"), Box::from(FORGOTTEN)]);
+        assert_eq!(table.namespaces(early), [Box::from("n")], "what came later is not told");
         assert!(IdentityTable::restore(Vec::new(), vec![table.names(0, 2)]).is_none());
     }
 }

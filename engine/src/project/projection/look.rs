@@ -105,6 +105,6 @@ impl<'a> Look<'a> {
     }
 
     fn context(&self) -> FoldContext<'a> {
-        self.projection.known.context().with(&self.view.plan)
+        self.projection.known.context().with(&self.view.plan, &self.view.graph)
     }
 }

@@ -1,4 +1,5 @@
-//! The projection as one consistent cut: to bytes and back (`DESIGN.md` §3, checkpoints).
+//! The projection as one consistent cut (`DESIGN.md` §3, checkpoints): its form in bytes, and the way back
+//! from there. How a cut is made stands in [`super::cut`].
 //!
 //! # What is saved
 //!
@@ -15,19 +16,18 @@
 //!
 //! # Form
 //!
-//! Blocks of some 256 KiB by section, ascending by number within it, so that the same projection gives
-//! the same bytes, whatever its maps are like inside, and all cores can work at it both ways.
+//! Blocks of some 256 KiB by section, so that all cores can work at it both ways. Names and events stand in
+//! their order, profiles in any. Nothing in it depends on what maps are like inside: a projection that
+//! nobody changes meanwhile gives the same bytes each time.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use forebay_storage::{StorageError, StoredCheckpoint, read_value, write_value};
+use forebay_storage::{StorageError, StoredCheckpoint, read_value};
 use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::super::shard::Shard;
 use super::{Catalog, Definitions, Imports, Known, Lane, MergePolicy, Projection, View};
 use crate::backfill::SavedLane;
 use crate::clock::{ClockKind, Timestamp, millis};
@@ -39,19 +39,10 @@ use crate::pql::{PqlError, QueryId};
 use crate::profile::attributes::Attributes;
 use crate::profile::membership::Memberships;
 use crate::profile::path::{PathId, PathTable};
-use crate::profile::state::{History, Profile};
+use crate::profile::state::{CutNo, History, Profile};
 use crate::project::catalog::SavedCatalog;
 
 const WHAT: &str = "a checkpoint";
-
-/// Bytes after which a block is full.
-const BLOCK_BYTES: usize = 256 << 10;
-
-/// Identities in one block.
-const NAMES: usize = 8192;
-
-/// Remembered events in one block.
-const EVENTS: usize = 8192;
 
 /// A part of what is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +51,14 @@ pub struct Section(u32);
 impl Section {
     /// Kept for whoever saves the projection, for what it knows itself.
     pub const CALLER: Self = Self(0);
-    const HEAD: Self = Self(1);
-    const NAMES: Self = Self(2);
+    pub(super) const HEAD: Self = Self(1);
+    pub(super) const NAMES: Self = Self(2);
 
-    fn profiles(view: usize) -> Self {
+    pub(super) fn profiles(view: usize) -> Self {
         Self::of_view(view, 0)
     }
 
-    fn events(view: usize) -> Self {
+    pub(super) fn events(view: usize) -> Self {
         Self::of_view(view, 1)
     }
 
@@ -97,27 +88,27 @@ pub enum NotRestored {
 
 /// All that is small.
 #[derive(Serialize, Deserialize)]
-struct Head {
-    now: Timestamp,
-    appended: Timestamp,
-    remember_ms: i64,
-    catalog: SavedCatalog,
+pub(super) struct Head {
+    pub now: Timestamp,
+    pub appended: Timestamp,
+    pub remember_ms: i64,
+    pub catalog: SavedCatalog,
     /// Canonical forms of the event queries, by the numbers that histories name them with.
-    queries: Vec<String>,
+    pub queries: Vec<String>,
     /// Parent and last segment of each path but the root.
-    paths: Vec<(PathId, String)>,
-    namespaces: Vec<Box<str>>,
-    identities: u64,
-    views: Vec<SavedView>,
-    lanes: Vec<SavedLane>,
-    imports: Imports,
+    pub paths: Vec<(PathId, String)>,
+    pub namespaces: Vec<Box<str>>,
+    pub identities: u64,
+    pub views: Vec<SavedView>,
+    pub lanes: Vec<SavedLane>,
+    pub imports: Imports,
 }
 
 #[derive(Serialize, Deserialize)]
-struct SavedView {
-    policy: MergePolicy,
-    remembers_events: bool,
-    links: Links,
+pub(super) struct SavedView {
+    pub policy: MergePolicy,
+    pub remembers_events: bool,
+    pub links: Links,
 }
 
 /// A profile as it lies in a block; its identities are those of its members.
@@ -127,38 +118,6 @@ type SavedProfile = (ProfileId, SmallVec<[Member; 2]>, Attributes, History, Memb
 type Unpacked = (Vec<(ProfileId, SmallVec<[Member; 2]>)>, Vec<(ProfileId, Profile)>);
 
 impl Projection {
-    /// Saves all of it, in blocks that `pack` takes, on all cores.
-    pub fn save<B: Send>(&self, pack: &(impl Fn(Section, Vec<u8>) -> B + Sync)) -> Vec<B> {
-        let mut blocks = Vec::new();
-        let written = WrittenPaths::new(self.known.paths.len());
-        let identities = &self.known.identities;
-        let firsts: Vec<usize> = (0..identities.len()).step_by(NAMES).collect();
-        blocks.par_extend(firsts.into_par_iter().map(|first| {
-            let mut body = Vec::new();
-            write_value(&mut body, &identities.names(first, NAMES));
-            pack(Section::NAMES, body)
-        }));
-        for (index, view) in self.views.iter().enumerate() {
-            let shards = view.shards().par_iter();
-            blocks.par_extend(shards.flat_map_iter(|shard| {
-                let full = |body| pack(Section::profiles(index), body);
-                save_shard(shard, (&view.graph, &written), &full)
-            }));
-            if let Some(dedupe) = &view.dedupe {
-                let events: Vec<_> = dedupe.save(&view.graph).collect();
-                blocks.par_extend(events.par_chunks(EVENTS).map(|events| {
-                    let mut body = Vec::new();
-                    write_value(&mut body, events);
-                    pack(Section::events(index), body)
-                }));
-            }
-        }
-        let mut head = Vec::new();
-        write_value(&mut head, &self.head(&written));
-        blocks.push(pack(Section::HEAD, head));
-        blocks
-    }
-
     /// The projection that was saved, which `coming` may still befall: definitions that take effect
     /// later, in order.
     pub fn restore(
@@ -181,6 +140,8 @@ impl Projection {
             remember_ms: head.remember_ms,
             rendered_from: 0,
             ahead: None,
+            cutting: None,
+            last_cut: CutNo::default(),
         };
         for (view, saved) in projection.views.iter_mut().zip(&head.views) {
             view.dedupe = saved.remembers_events.then(Dedupe::default);
@@ -203,27 +164,6 @@ impl Projection {
         views?;
         projection.known.identities = names?;
         Ok(projection)
-    }
-
-    fn head(&self, written: &WrittenPaths) -> Head {
-        let saved_view = |view: &View| SavedView {
-            policy: view.policy.clone(),
-            remembers_events: view.dedupe.is_some(),
-            links: view.graph.links(),
-        };
-        Head {
-            now: self.now,
-            appended: self.appended,
-            remember_ms: self.remember_ms,
-            catalog: self.known.catalog.save(),
-            queries: self.known.queries.keys().map(str::to_owned).collect(),
-            paths: written.named(&self.known.paths),
-            namespaces: self.known.identities.namespaces(),
-            identities: self.known.identities.len() as u64,
-            views: self.views.iter().map(saved_view).collect(),
-            lanes: self.lanes.iter().map(Lane::save).collect(),
-            imports: self.imports.clone(),
-        }
     }
 
     /// Compiles the definitions in effect and those to come, if there is the history that they need,
@@ -256,65 +196,6 @@ impl Projection {
         }
         self.remember();
         Ok(())
-    }
-}
-
-fn save_shard<B>(
-    shard: &Shard,
-    (graph, written): (&Graph, &WrittenPaths),
-    full: &impl Fn(Vec<u8>) -> B,
-) -> Vec<B> {
-    let mut blocks = Vec::new();
-    let mut body = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8);
-    for id in shard.ids() {
-        let profile = shard.get(id).expect("listed a moment ago");
-        let members = graph.members(id);
-        debug_assert!(
-            members.iter().map(Member::identity).eq(profile.identities.iter().copied()),
-            "a profile has the identities that the graph gives it"
-        );
-        let Profile { attributes, history, memberships, .. } = profile;
-        attributes.written().for_each(|path| written.note(path));
-        write_value(&mut body, &(id, members, attributes, history, memberships));
-        if body.len() >= BLOCK_BYTES {
-            let room = Vec::with_capacity(body.capacity());
-            blocks.push(full(std::mem::replace(&mut body, room)));
-        }
-    }
-    if !body.is_empty() {
-        blocks.push(full(body));
-    }
-    blocks
-}
-
-/// The paths that some profile has written. Of the others only rules and mappings know, which name
-/// them again, and erased profiles, whose names for things go with them.
-struct WrittenPaths(Vec<AtomicBool>);
-
-impl WrittenPaths {
-    fn new(paths: usize) -> Self {
-        Self((0..paths).map(|_| AtomicBool::new(false)).collect())
-    }
-
-    fn note(&self, path: PathId) {
-        self.0[path.as_usize()].store(true, Ordering::Relaxed);
-    }
-
-    /// Parent and last segment of each path but the root. One that nobody has written keeps its number
-    /// under a name that cannot be addressed.
-    fn named(&self, paths: &PathTable) -> Vec<(PathId, String)> {
-        let all: Vec<(PathId, &str)> = paths.iter().collect();
-        // A child always has a greater id than its parent.
-        for (at, (parent, _)) in all.iter().enumerate().rev() {
-            if self.0[at + 1].load(Ordering::Relaxed) {
-                self.note(*parent);
-            }
-        }
-        let name = |(at, (parent, key)): (usize, &(PathId, &str))| {
-            let is_written = self.0[at + 1].load(Ordering::Relaxed);
-            if is_written { (*parent, (*key).to_owned()) } else { (PathId::ROOT, format!(".{at}")) }
-        };
-        all.iter().enumerate().map(name).collect()
     }
 }
 
@@ -352,7 +233,10 @@ fn profiles(mut body: &[u8], numbers: &[Option<QueryId>]) -> Result<Unpacked, St
             history.renumber(numbers);
         }
         let identities = members.iter().map(Member::identity).collect();
-        all.push((id, Profile { identities, attributes, history, memberships, armed: None }));
+        all.push((
+            id,
+            Profile { identities, attributes, history, memberships, ..Profile::default() },
+        ));
         all_members.push((id, members));
     }
     Ok((all_members, all))

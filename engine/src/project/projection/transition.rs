@@ -70,6 +70,7 @@ impl Projection {
         appended: Timestamp,
         mark_of: MarkOf<'_>,
     ) -> Result<Outcome, PqlError> {
+        self.expect_no_cut();
         let mut outcome = self.apply_control(offset, appended);
         let difference = self.known.catalog.apply(definitions, appended);
         if self.coming.front() == Some(definitions) {
@@ -146,7 +147,8 @@ impl Projection {
                 paths: &mut self.known.paths,
             };
             let mut plan = ViewPlan::compile(&policy, &mut compiler)?;
-            plan.at_birth = at_birth(&self.known.context().with(&plan), self.now);
+            let graph = &self.views[index].graph;
+            plan.at_birth = at_birth(&self.known.context().with(&plan, graph), self.now);
             let view = &mut self.views[index];
             view.number = self.known.catalog.policy_number(&policy.id);
             (view.plan, view.policy) = (plan, policy);
@@ -180,7 +182,7 @@ impl Projection {
         for index in 0..self.views.len() {
             let (view, fold) = self.view_and_context(index);
             let (mut shards, plan) = view.split();
-            let fold = fold.with(plan);
+            let fold = fold.with(plan, shards.graph());
             let ranks: Vec<AudienceRank> = difference
                 .added
                 .iter()
