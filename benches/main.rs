@@ -5,6 +5,7 @@
 
 mod audiences;
 mod configuration;
+mod cut;
 mod deliver;
 mod end_to_end;
 mod fold;
@@ -30,6 +31,7 @@ fn main() {
     record::define(&mut criterion);
     fold::define(&mut criterion);
     audiences::define(&mut criterion);
+    cut::define(&mut criterion);
     payload::define(&mut criterion);
     deliver::define(&mut criterion);
     end_to_end::define(&mut criterion);

@@ -33,9 +33,10 @@ use crate::record::RecordBatch;
 const NAMES: usize = 8192;
 
 /// Remembered events in one block.
-const EVENTS: u64 = 8192;
+const EVENTS: u64 = 2048;
 
-/// How many profiles take about as long as a block of names or events.
+/// How many profiles take about as long as a block of names, or one of events: these look for their
+/// profiles, in memory that is not at hand.
 const BLOCK_COST: usize = 256;
 
 /// Takes the bytes of a block.
