@@ -1,14 +1,17 @@
 //! The projection as a whole: what the entries of the log, one after another, make of the profiles.
 
 mod cut;
+mod lanes;
 mod look;
 mod saved;
 mod transition;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use cut::Cutting;
 pub use cut::{Share, Slice};
+pub use lanes::Taken;
+use lanes::serve;
 pub use saved::{NotRestored, Section};
 
 use super::catalog::Catalog;
@@ -19,7 +22,7 @@ use super::lookup::Lookups;
 use super::route::{BatchTime, Routed, RoutedStep, Router};
 use super::shard::{BatchContext, EndedImport, PlacedExport};
 use super::view::View;
-use crate::backfill::{Lane, LaneProgress, Purpose};
+use crate::backfill::Lane;
 use crate::clock::{ClockKind, Timestamp, millis};
 use crate::definitions::{Definitions, MergePolicy};
 use crate::detect::Causes;
@@ -97,15 +100,6 @@ pub struct Erased {
     pub policy: u32,
     /// The number.
     pub profile: ProfileId,
-}
-
-/// Exports taken from the lanes, and how far each lane is taken then.
-#[derive(Clone, Debug, Default)]
-pub struct Taken {
-    /// In order.
-    pub exports: Vec<DerivedExport>,
-    /// Lane id and mark.
-    pub marks: Vec<(String, u64)>,
 }
 
 /// Profiles, memberships, timers and lanes: all that is derived from the log.
@@ -278,56 +272,6 @@ impl Projection {
         outcome
     }
 
-    /// Takes at most `limit` exports from the lanes, in the order in which they were opened, of those
-    /// whose dataflow `may_take`.
-    pub fn take_backfill(
-        &mut self,
-        limit: usize,
-        offset: u64,
-        may_take: &dyn Fn(&str) -> bool,
-    ) -> Taken {
-        let mut taken = Taken::default();
-        let mut lanes = std::mem::take(&mut self.lanes);
-        for lane in lanes.iter_mut().filter(|lane| may_take(&lane.purpose.dataflow)) {
-            let before = lane.remaining();
-            let view = self.view(Some(&lane.purpose.policy)).expect("policies of lanes hold");
-            while taken.exports.len() < limit {
-                let Some(profile) = lane.take(&view.graph) else { break };
-                if let Some(export) = self.backfilled(lane, profile, offset) {
-                    taken.exports.push(export);
-                }
-            }
-            if lane.remaining() != before {
-                taken.marks.extend(lane.mark().map(|mark| (lane.id.clone(), mark)));
-            }
-        }
-        lanes.retain(|lane| lane.remaining() > 0);
-        self.lanes = lanes;
-        taken
-    }
-
-    /// Whether a lane is open.
-    pub fn has_lanes(&self) -> bool {
-        !self.lanes.is_empty()
-    }
-
-    /// How far the open lanes of each dataflow are, together.
-    pub fn lane_progress(&self) -> BTreeMap<String, LaneProgress> {
-        let mut all: BTreeMap<String, LaneProgress> = BTreeMap::new();
-        for lane in &self.lanes {
-            let progress = lane.progress();
-            let sum = all.entry(lane.purpose.dataflow.clone()).or_default();
-            sum.taken += progress.taken;
-            sum.owed += progress.owed;
-        }
-        all
-    }
-
-    /// The dataflows with an open lane.
-    pub fn lane_dataflows(&self) -> BTreeSet<String> {
-        self.lanes.iter().map(|lane| lane.purpose.dataflow.clone()).collect()
-    }
-
     /// The next boundary of any profile; [`Timestamp::MAX`] if there is none.
     pub fn next_boundary(&mut self) -> Timestamp {
         self.views.iter_mut().map(View::next_boundary).min().unwrap_or(Timestamp::MAX)
@@ -488,13 +432,6 @@ impl Projection {
         })
     }
 
-    fn backfilled(&self, lane: &Lane, profile: ProfileId, offset: u64) -> Option<DerivedExport> {
-        let Purpose { dataflow, policy, .. } = &lane.purpose;
-        let policy = self.known.catalog.policy_number(policy)?;
-        let causes = Causes::BACKFILL;
-        self.export_now(&Asked { dataflow, profile, policy, causes }, offset)
-    }
-
     /// Orders exports, gives them their offsets, and takes their profiles out of the lanes.
     fn derived(&mut self, mut placed: Vec<PolicyExport>, first_offset: u64) -> Vec<DerivedExport> {
         placed.sort_by_key(|(policy, placed)| (placed.place, placed.export.dataflow, *policy));
@@ -591,14 +528,4 @@ fn with_policy(
     exports: Vec<PlacedExport>,
 ) -> impl Iterator<Item = PolicyExport> {
     exports.into_iter().filter_map(move |export| Some((policy?, export)))
-}
-
-/// Takes the profiles of these exports out of a lane.
-fn serve(lane: &mut Lane, exports: &[DerivedExport], catalog: &Catalog) {
-    let Some(policy) = catalog.policy_number(&lane.purpose.policy) else { return };
-    for export in exports {
-        if export.policy == policy && export.dataflow == lane.purpose.dataflow {
-            lane.serve(export.profile);
-        }
-    }
 }

@@ -23,7 +23,8 @@ use super::super::catalog::{Catalog, Difference, Moved};
 use super::super::plan::{AudienceRank, Compiler, ViewPlan};
 use super::super::step::at_birth;
 use super::super::view::View;
-use super::{DerivedExport, MarkOf, Outcome, Projection, serve};
+use super::lanes::serve;
+use super::{DerivedExport, MarkOf, Outcome, Projection};
 use crate::backfill::{Lane, Purpose};
 use crate::clock::{Timestamp, millis};
 use crate::definitions::{Definitions, MergePolicy};
@@ -85,16 +86,6 @@ impl Projection {
         self.remember();
         outcome.exports.extend(flipped);
         Ok(outcome)
-    }
-
-    /// Goes on with lanes where another projection of the same log has taken them.
-    pub fn skip_lanes(&mut self, mark_of: MarkOf<'_>) {
-        for lane in &mut self.lanes {
-            if let Some(through) = mark_of(&lane.id) {
-                lane.skip_through(through);
-            }
-        }
-        self.lanes.retain(|lane| lane.remaining() > 0);
     }
 
     /// Makes known what `definitions` will need, before they take effect.
