@@ -48,6 +48,7 @@ enum Action {
     Arm,
     Kill,
     Restart,
+    SetWall,
 }
 
 impl World {
@@ -91,6 +92,7 @@ impl World {
             Action::Arm => self.arm(),
             Action::Kill => self.kill(),
             Action::Restart => self.restart(),
+            Action::SetWall => self.set_wall(),
         }
     }
 
@@ -140,7 +142,8 @@ impl World {
     fn trouble(&mut self) -> Option<Action> {
         let is_time = !self.is_calm && self.random.one_in(self.script.trouble_in);
         is_time.then(|| {
-            self.random.weighed(&[(4, Action::Arm), (2, Action::Kill), (1, Action::Restart)])
+            use Action::{Arm, Kill, Restart, SetWall};
+            self.random.weighed(&[(4, Arm), (2, Kill), (1, Restart), (1, SetWall)])
         })
     }
 

@@ -35,6 +35,9 @@ use crate::error::EngineError;
 /// What is told of a world that went wrong.
 const TRACE: usize = 60;
 
+/// How far the wall clock is set at most, in milliseconds: two hours.
+const SET_MAX_MS: u64 = 2 * 3_600_000;
+
 /// Operations within which a trap springs.
 const TRAP_WITHIN: u64 = 25;
 
@@ -194,8 +197,9 @@ impl World {
         &self.script.configs[self.config]
     }
 
+    /// The time that has passed, whatever the wall clock shows.
     pub(super) fn now_ms(&self) -> u64 {
-        u64::try_from(self.clock.now().as_millis()).expect("it is past 1970")
+        self.clock.moment().as_nanos() / 1_000_000
     }
 
     /// Remembers what is done, for whoever looks into a failure.
@@ -228,6 +232,19 @@ impl World {
             (Ok(()), Some((op, _))) => panic!("the {actor} went on although {op:?} had failed"),
             (Err(error), None) => panic!("the {actor} failed: {error}"),
         }
+    }
+
+    /// Sets the wall clock back or forward; never to before the world began, as nobody may tell of what is
+    /// yet to come.
+    pub(super) fn set_wall(&mut self) {
+        let room = u64::try_from(self.clock.now().as_millis() - START_MS).expect("it is later");
+        let is_back = self.random.one_in(2);
+        let most = if is_back { room.min(SET_MAX_MS) } else { SET_MAX_MS };
+        let by = i64::try_from(self.random.within(0, most)).expect("it is short");
+        let by = if is_back { -by } else { by };
+        self.clock.set_wall(by);
+        self.watch.count(if is_back { "clock set back" } else { "clock set forward" });
+        self.tell(|| format!("the wall clock is set by {by} ms"));
     }
 
     /// Kills the process between two operations.
