@@ -10,17 +10,19 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Sender, bounded};
+use url::Url;
 
 use super::backlog::Backlog;
 use super::dispatcher::{Completion, Dispatch, Dispatcher};
 use super::error::DeliveryError;
 use super::failure::Failure;
 use super::health::Health;
+use super::heritage::Heritage;
 use super::jitter::Jitter;
 use super::outcome::Outcome;
 use super::request::{Request, RequestTemplate};
 use super::sender::Senders;
-use super::settings::{DataflowSettings, DestinationSettings};
+use super::settings::{DataflowSettings, DestinationSettings, Sending};
 use super::state::DrainState;
 use super::tick::Tick;
 use super::transport::Transport;
@@ -41,6 +43,8 @@ pub(crate) struct ByHand {
     setup: Setup,
     healths: BTreeMap<String, (DestinationSettings, Health)>,
     hands: BTreeMap<String, Hand>,
+    /// What workers have left to those that take their place, and which receiver they sent to.
+    left: BTreeMap<String, (Url, Heritage)>,
 }
 
 /// A request that starts.
@@ -55,6 +59,7 @@ struct Hand {
     events: Sender<Event>,
     handed_out: Arc<Mutex<Vec<Dispatch>>>,
     template: RequestTemplate,
+    endpoint: Url,
     stage: Stage,
     /// Since when something waits for it.
     called: Option<Moment>,
@@ -70,7 +75,7 @@ enum Stage {
 
 impl ByHand {
     pub(crate) fn new(setup: Setup) -> Self {
-        Self { setup, healths: BTreeMap::new(), hands: BTreeMap::new() }
+        Self { setup, healths: BTreeMap::new(), hands: BTreeMap::new(), left: BTreeMap::new() }
     }
 
     /// Starts the dataflows that are not there yet.
@@ -96,13 +101,25 @@ impl ByHand {
         Ok(())
     }
 
+    /// Ends the worker of `dataflow`; another one may take its place.
+    pub(crate) fn replace(&mut self, dataflow: &str) -> Result<(), DeliveryError> {
+        let Some(hand) = self.hands.get(dataflow) else { return Ok(()) };
+        let left = (hand.endpoint.clone(), hand.flow.heritage.clone());
+        self.left.insert(dataflow.to_owned(), left);
+        self.stop(dataflow)
+    }
+
     fn hand(&mut self, settings: &DataflowSettings) -> Result<Hand, DeliveryError> {
         let (destination, health) = &self.healths[&settings.destination];
         let clock = Arc::clone(&self.setup.clock);
         let restored = self.setup.backlog.progress(&settings.id)?;
         let (jitter, tick) = (self.setup.jitter.split(), Tick::read(&*clock));
-        let dispatcher =
+        let mut dispatcher =
             Dispatcher::new((settings, destination), health.clone(), jitter, restored, tick);
+        if let Some((endpoint, heritage)) = self.left.remove(&settings.id) {
+            let is_same = endpoint == destination.endpoint;
+            dispatcher.inherit(if is_same { heritage } else { heritage.without_hold() });
+        }
         let (events, received) = bounded(destination.max_in_flight + EVENTS_SPARE);
         let flow = Arc::new(Flow::new(&dispatcher, health.clone(), events.clone()));
         let listener = Arc::downgrade(&flow);
@@ -125,7 +142,15 @@ impl ByHand {
         let template = RequestTemplate::new(destination, &settings.id, self.setup.log_id)
             .expect("the simulation's destinations are usable");
         let stage = Stage::Started;
-        Ok(Hand { flow, worker, events, handed_out, template, stage, called: None })
+        let endpoint = destination.endpoint.clone();
+        Ok(Hand { flow, worker, events, handed_out, template, endpoint, stage, called: None })
+    }
+
+    /// Pauses a dataflow, or lets it go on.
+    pub(crate) fn set_sending(&self, dataflow: &str, sending: Sending) {
+        if let Some(hand) = self.hands.get(dataflow) {
+            hand.flow.set_sending(sending);
+        }
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {

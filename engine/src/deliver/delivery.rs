@@ -12,14 +12,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use url::Url;
 
 use super::backlog::Backlog;
 use super::dispatcher::Dispatcher;
 use super::error::DeliveryError;
 use super::failure::Failure;
 use super::health::Health;
+use super::heritage::Heritage;
 use super::jitter::Jitter;
-use super::metrics::{DataflowStats, Metrics};
+use super::metrics::DataflowStats;
 use super::open_export::{Looked, Lookup};
 use super::request::RequestTemplate;
 use super::sender::{SenderContext, SenderPool};
@@ -178,15 +180,18 @@ impl Delivery {
                 None => replaced.push(id.clone()),
             }
         }
-        let metrics = self.end(&replaced);
+        let mut heritages = self.end(&replaced);
         for dataflow in dataflows {
             if let Some(running) = self.running_mut().get_mut(&dataflow.id) {
                 running.settings = dataflow;
                 continue;
             }
             let destination = &destinations[dataflow.destination.as_str()];
-            let counted = metrics.get(&dataflow.id).cloned();
-            self.start_flow(dataflow, destination, counted)?;
+            let heritage = heritages.remove(&dataflow.id).map(|(endpoint, heritage)| {
+                let is_same = endpoint.as_ref() == Some(&destination.settings.endpoint);
+                if is_same { heritage } else { heritage.without_hold() }
+            });
+            self.start_flow(dataflow, destination, heritage)?;
         }
         *self.destinations() = destinations;
         Ok(())
@@ -209,7 +214,7 @@ impl Delivery {
     pub fn notify(&self, dataflow: &str, sequence: u64) {
         if let Some(running) = self.running().get(dataflow) {
             let more = running.flow.notify(sequence);
-            running.flow.metrics.stored(more, self.clock.moment());
+            running.flow.heritage.metrics.stored(more, self.clock.moment());
         }
     }
 
@@ -269,7 +274,9 @@ impl Delivery {
     /// The numbers of `dataflow` since start; `None` if there is no such dataflow.
     pub fn stats(&self, dataflow: &str) -> Option<DataflowStats> {
         let running = self.running();
-        running.get(dataflow).map(|running| running.flow.metrics.stats(self.clock.moment()))
+        running
+            .get(dataflow)
+            .map(|running| running.flow.heritage.metrics.stats(self.clock.moment()))
     }
 
     /// Why `destination` is sent nothing, if it is; `None` too if there is no such destination.
@@ -338,14 +345,14 @@ impl Delivery {
             .map_err(|reason| unusable(destination, reason))
     }
 
-    /// Starts a dataflow's worker, which goes on counting in `counted` if there was one before.
+    /// Starts a dataflow's worker, which goes on where another one has stopped if there was one.
     fn start_flow(
         &self,
         dataflow: DataflowSettings,
         destination: &Destination,
-        counted: Option<Arc<Metrics>>,
+        heritage: Option<Heritage>,
     ) -> Result<(), DeliveryError> {
-        let worker = self.worker(&dataflow, destination, counted)?;
+        let worker = self.worker(&dataflow, destination, heritage)?;
         let flow = Arc::clone(&worker.flow);
         let name = format!("forebay-deliver-{}", flow.id);
         let spawned = thread::Builder::new().name(name.clone()).spawn(move || worker.run());
@@ -360,7 +367,7 @@ impl Delivery {
         &self,
         dataflow: &DataflowSettings,
         destination: &Destination,
-        counted: Option<Arc<Metrics>>,
+        heritage: Option<Heritage>,
     ) -> Result<Worker, DeliveryError> {
         let Destination { settings, health, transport } = destination;
         let template = self.template(dataflow, settings)?;
@@ -369,8 +376,8 @@ impl Delivery {
         let jitter = self.jitter.lock().expect("no holder of the jitter panics").split();
         let mut dispatcher =
             Dispatcher::new((dataflow, settings), health.clone(), jitter, restored, tick);
-        if let Some(metrics) = counted {
-            dispatcher.count_in(metrics);
+        if let Some(heritage) = heritage {
+            dispatcher.inherit(heritage);
         }
         let (events, received) = bounded(settings.max_in_flight + EVENTS_SPARE);
         let flow = Arc::new(Flow::new(&dispatcher, health.clone(), events.clone()));
@@ -400,21 +407,24 @@ impl Delivery {
         })
     }
 
-    /// Ends dataflows, all at the same time, waits for them, and returns what they counted.
-    fn end(&self, dataflows: &[String]) -> BTreeMap<String, Arc<Metrics>> {
+    /// Ends dataflows, all at the same time, waits for them, and returns what they leave and where
+    /// they sent to.
+    fn end(&self, dataflows: &[String]) -> BTreeMap<String, (Option<Url>, Heritage)> {
         let ended = self.take(dataflows);
         for Running { flow, timeout, .. } in &ended {
             let is_hastened = self.is_hastened.load(Ordering::SeqCst);
             let grace = if is_hastened { STOP_GRACE } else { *timeout * 2 + REPLACE_GRACE };
             flow.tell(Command::Stop(self.clock.moment().plus(grace)));
         }
-        let mut counted = BTreeMap::new();
+        let mut left = BTreeMap::new();
         for Running { flow, settings, thread, .. } in ended {
             join(thread);
-            counted.insert(settings.id, Arc::clone(&flow.metrics));
+            let known = self.destinations().get(&settings.destination).cloned();
+            let endpoint = known.map(|destination| destination.settings.endpoint);
+            left.insert(settings.id, (endpoint, flow.heritage.clone()));
         }
         self.ending().clear();
-        counted
+        left
     }
 
     /// Takes dataflows out of the running ones. They are among the ending ones from the same moment

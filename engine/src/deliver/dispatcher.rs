@@ -17,6 +17,7 @@ use super::backlog::{
 };
 use super::breaker::Permit;
 use super::health::{Health, Leave, Role};
+use super::heritage::Heritage;
 use super::jitter::Jitter;
 use super::metrics::Metrics;
 use super::outcome::Outcome;
@@ -93,8 +94,7 @@ pub struct Dispatcher {
     rate: Rate,
     health: Health,
     jitter: Jitter,
-    held_until: Moment,
-    metrics: Arc<Metrics>,
+    heritage: Heritage,
     last_error: Option<LastError>,
     last_delivered: Option<Timestamp>,
     /// What ended since progress was written.
@@ -131,8 +131,7 @@ impl Dispatcher {
             rate,
             health,
             jitter,
-            held_until: Moment::default(),
-            metrics: Arc::new(Metrics::new()),
+            heritage: Heritage::new(),
             last_error: None,
             last_delivered: None,
             ended: Vec::new(),
@@ -140,9 +139,14 @@ impl Dispatcher {
         }
     }
 
-    /// Goes on counting where another dispatcher of the same dataflow has stopped.
-    pub fn count_in(&mut self, metrics: Arc<Metrics>) {
-        self.metrics = metrics;
+    /// Goes on where another dispatcher of the same dataflow has stopped.
+    pub fn inherit(&mut self, heritage: Heritage) {
+        self.heritage = heritage;
+    }
+
+    /// What it leaves to the one that takes its place.
+    pub const fn heritage(&self) -> &Heritage {
+        &self.heritage
     }
 
     /// Exports through `sequence` are durable and may be sent.
@@ -238,9 +242,9 @@ impl Dispatcher {
     ) -> Result<(), BacklogError> {
         let Completion { sequence, outcome, took } = completion;
         let (sequence, ended) = (*sequence, self.queue.end(*sequence));
-        self.metrics.request(outcome, ended.role, *took, tick.now);
+        self.heritage.metrics.request(outcome, ended.role, *took, tick.now);
         if let Some(wait) = retry::hold(outcome) {
-            self.held_until = self.held_until.max(tick.now.plus(wait));
+            self.heritage.hold.extend(tick.now.plus(wait));
         }
         let decision = self.decide(sequence, outcome);
         if decision == Decision::Renew && !ended.withdrawn {
@@ -316,7 +320,7 @@ impl Dispatcher {
 
     /// The numbers, shared with whoever shows them.
     pub const fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+        &self.heritage.metrics
     }
 
     /// The last failure.
@@ -359,7 +363,7 @@ impl Dispatcher {
             Urgency::Now => self.rate.next_start(),
             Urgency::Backfill => self.rate.next_start_of_backfill(),
         };
-        let at = self.held_until.max(next_start);
+        let at = self.heritage.hold.ends_at().max(next_start);
         match self.health.leave(now) {
             Leave::Gone | Leave::Breaker(Permit::Probing) => Some(Action::Idle),
             Leave::Breaker(Permit::Wait(probe)) => Some(Action::WaitUntil(at.max(probe))),
@@ -411,7 +415,7 @@ impl Dispatcher {
         let history = self.queue.history_of(sequence);
         let failures = history.map_or(0, History::count);
         if failures > 0 {
-            self.metrics.retried();
+            self.heritage.metrics.retried();
         }
         let mut attempts = history.map_or_else(Vec::new, |history| history.attempts.clone());
         if ended.withdrawn {
@@ -426,12 +430,12 @@ impl Dispatcher {
         self.last_delivered = Some(tick.wall);
         match ended.kind {
             Kind::Live => {
-                self.metrics.delivered(Some(end.export.accepted), tick.wall);
+                self.heritage.metrics.delivered(Some(end.export.accepted), tick.wall);
                 self.ended.push(end);
             }
             Kind::Replay => {
                 // What lay among the dead letters for days says nothing of how fast delivery is.
-                self.metrics.delivered(None, tick.wall);
+                self.heritage.metrics.delivered(None, tick.wall);
                 backlog.replayed(&self.dataflow, end)?;
             }
         }
@@ -442,7 +446,7 @@ impl Dispatcher {
     /// Remembers the exports that gave way to newer ones.
     fn superseded(&mut self, tick: Tick) {
         let superseded = self.queue.take_superseded();
-        self.metrics.collapsed(superseded.len() as u64);
+        self.heritage.metrics.collapsed(superseded.len() as u64);
         let ended = superseded.into_iter().map(|export| EndedExport {
             export,
             at: tick.wall,
@@ -460,7 +464,7 @@ impl Dispatcher {
         };
         let (status, error) = (outcome.status(), outcome.to_string());
         if self.queue.history_of(sequence).is_some_and(|history| history.count() > 0) {
-            self.metrics.retried();
+            self.heritage.metrics.retried();
         }
         self.queue.failed(sequence, Attempt { at: tick.wall, status, error, answer });
     }
@@ -485,7 +489,7 @@ impl Dispatcher {
         attempts.append(&mut history.attempts.clone());
         backlog
             .put_dead_letter(&self.dataflow, &DeadLetter { export, attempts, died: tick.wall })?;
-        self.metrics.dead_letter();
+        self.heritage.metrics.dead_letter();
         self.done(sequence, tick.now);
         Ok(())
     }

@@ -15,6 +15,7 @@ pub mod error;
 pub mod export_id;
 mod failure;
 pub mod health;
+pub mod heritage;
 pub mod jitter;
 pub mod metrics;
 pub mod open_export;

@@ -17,7 +17,7 @@ use super::dispatcher::{Action, Completion, Dispatcher, Writing};
 use super::error::DeliveryError;
 use super::failure::Failure;
 use super::health::Health;
-use super::metrics::Metrics;
+use super::heritage::Heritage;
 use super::open_export::{Looked, Lookup};
 use super::sender::Senders;
 use super::settings::Sending;
@@ -69,7 +69,7 @@ pub(super) enum Command {
 pub(super) struct Flow {
     pub(super) id: String,
     pub(super) health: Health,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) heritage: Heritage,
     events: Sender<Event>,
     /// Whether the worker reads no more events.
     has_ended: AtomicBool,
@@ -91,7 +91,7 @@ impl Flow {
         Self {
             id: dispatcher.dataflow().to_owned(),
             health,
-            metrics: Arc::clone(dispatcher.metrics()),
+            heritage: dispatcher.heritage().clone(),
             events,
             has_ended: AtomicBool::new(false),
             durable: AtomicU64::new(dispatcher.window().durable()),
@@ -424,7 +424,7 @@ mod tests {
         let flow = Arc::new(Flow {
             id: "flow".to_owned(),
             health: Health::new(&settings),
-            metrics: Arc::new(Metrics::new()),
+            heritage: Heritage::new(),
             events,
             has_ended: AtomicBool::new(false),
             durable: AtomicU64::new(0),

@@ -45,6 +45,8 @@ enum Action {
     PurgeLetters,
     Import,
     Compact,
+    Reload,
+    EndReload,
     Arm,
     Kill,
     Restart,
@@ -89,6 +91,8 @@ impl World {
             Action::PurgeLetters => self.purge_letters(),
             Action::Import => self.import(),
             Action::Compact => self.compact(),
+            Action::Reload => self.begin_reload(),
+            Action::EndReload => self.end_reload(),
             Action::Arm => self.arm(),
             Action::Kill => self.kill(),
             Action::Restart => self.restart(),
@@ -105,8 +109,11 @@ impl World {
         if !self.is_calm && self.random.one_in(20) && self.has_letters() {
             return vec![(2, Action::ReplayLetters), (1, Action::PurgeLetters)];
         }
-        if !self.is_calm && self.random.one_in(120) {
-            return vec![(2, Action::Import), (1, Action::Compact)];
+        if !self.is_calm && self.random.one_in(100) {
+            return vec![(2, Action::Import), (1, Action::Compact), (1, Action::Reload)];
+        }
+        if self.can_end_reload() {
+            actions.push((8, Action::EndReload));
         }
         let now = self.now_ms();
         let running = self.running.as_mut().expect("it runs between two steps");
@@ -273,7 +280,7 @@ impl World {
         self.flights.push(Flight { dataflow, sequence, ends_ms: now + takes, outcome });
     }
 
-    fn end(&mut self, index: usize) {
+    pub(super) fn end(&mut self, index: usize) {
         let Flight { dataflow, sequence, outcome, .. } = self.flights.swap_remove(index);
         self.watch.ended((&dataflow, self.now_ms()), sequence, &outcome);
         self.tell(|| format!("{dataflow} {sequence} ended: {outcome}"));
@@ -330,6 +337,7 @@ impl World {
                 || !running.appends.is_empty()
                 || !running.jobs.is_empty()
                 || running.import.is_some()
+                || running.reload.is_some()
                 || running.is_deriving
                 || running.checkpointer.has_waiting()
                 || (running.deriver.is_holding_back() && !running.deriver.freed.is_empty())

@@ -23,6 +23,7 @@ mod mutants;
 mod operator;
 mod random;
 mod receivers;
+mod reloader;
 mod script;
 mod twin;
 mod watch;

@@ -124,6 +124,10 @@ impl World {
     pub(super) fn compact(&mut self) {
         let (data, clock) = (self.disk.data(), Arc::clone(&self.clock) as Arc<dyn Clock>);
         let running = self.running.as_mut().expect("it runs");
+        if running.reload.is_some() {
+            // It would wait for its turn with the log.
+            return;
+        }
         let compacted = running.compact(data, clock);
         self.watch.count("compaction");
         self.tell(|| format!("compact: {compacted:?}"));

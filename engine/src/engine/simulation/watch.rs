@@ -112,6 +112,15 @@ impl Watch {
         }
     }
 
+    /// Another worker goes on with a dataflow; what its receiver asked to wait holds on if that `is_same`.
+    pub(super) fn replaced(&mut self, dataflow: &str, is_same: bool) {
+        let Some(flow) = self.flows.get_mut(dataflow) else { return };
+        flow.rows.values_mut().for_each(|row| row.attempts = 0);
+        if !is_same {
+            flow.held_until = 0;
+        }
+    }
+
     /// A life ends.
     pub(super) fn died(&mut self, at_ms: u64, was_crash: bool) {
         self.deaths.push(Death { at_ms, was_crash });

@@ -21,6 +21,7 @@ use super::mutants::Mutant;
 use super::operator::Importing;
 use super::random::Random;
 use super::receivers::{Flight, Receivers};
+use super::reloader::Reloading;
 use super::script::{START_MS, Script};
 use super::twin::Twin;
 use super::watch::Watch;
@@ -98,6 +99,8 @@ pub(super) struct Running {
     pub(super) line: usize,
     /// An import that was begun.
     pub(super) import: Option<Importing>,
+    /// A configuration that is being taken.
+    pub(super) reload: Option<Reloading>,
 }
 
 /// Nobody watches.
@@ -427,6 +430,7 @@ impl Running {
             backlog,
             line: usize::try_from(line).expect("few lines"),
             import: None,
+            reload: None,
         })
     }
 
