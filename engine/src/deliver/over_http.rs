@@ -1,7 +1,7 @@
 //! All of delivery against a real receiver: threads, sockets, tokens, and what it says of itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::backlog::{Backlog, ProfileKey};
@@ -18,7 +18,7 @@ use super::settings::{
 use super::state::DrainState;
 use super::transport::Transport;
 use super::withdrawal::Withdrawal;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::secret::Secret;
 
 const NO: Reply = Reply::Bytes("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
@@ -166,6 +166,36 @@ fn a_paused_dataflow_stores_until_it_is_unpaused() {
     wait(&delivery, |state| *state == DrainState::Idle);
     delivery.stop().unwrap();
     assert_eq!(receiver.seen().len(), 2);
+}
+
+#[test]
+fn what_a_receiver_asked_to_wait_outlives_another_rate() {
+    const BUSY: Reply =
+        Reply::Bytes("HTTP/1.1 429 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
+    let clock = SystemClock::new();
+    let times: Arc<Mutex<Vec<Moment>>> = Arc::default();
+    let seen = Arc::clone(&times);
+    let receiver = Receiver::start(move |request, _| {
+        seen.lock().unwrap().push(clock.moment());
+        if request == 0 { BUSY } else { OK }
+    });
+    let backlog = Arc::new(MemoryBacklog::default());
+    let setup = setup(destination(&receiver), &backlog);
+    let mut slower = setup.destinations.clone();
+    slower[0].max_requests_per_second = 10;
+    let delivery = Delivery::start(setup).unwrap();
+    add(&delivery, &backlog, [1]);
+    wait(&delivery, |_| delivery.state("flow").is_some_and(|state| state.parked == 1));
+    let prepared = delivery.prepare(slower, vec![DataflowSettings::new("flow", "sink")]);
+    delivery.change(prepared.unwrap()).unwrap();
+    delivery.notify("flow", 1);
+    add(&delivery, &backlog, [2]);
+    wait(&delivery, |state| *state == DrainState::Idle);
+    delivery.stop().unwrap();
+    let times = times.lock().unwrap();
+    let rested = times[1].since(times[0]);
+    assert!(rested >= Duration::from_secs(1), "{rested:?}");
+    assert_eq!(times.len(), 3);
 }
 
 #[test]
