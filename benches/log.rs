@@ -75,6 +75,7 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
             now_ms: 0,
             mark: None,
             rejects: None,
+            outline: None,
             entries: lines
                 .iter()
                 .map(|line| Entry { kind: EntryKind::Record, bytes: line.as_bytes() })

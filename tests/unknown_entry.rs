@@ -10,7 +10,7 @@ use forebay_tests::{Place, Program, Record};
 fn append(place: &Place, text: &str) -> u64 {
     let store = Store::open(&place.data(), StoreOptions::default()).expect("nobody has it open");
     let entries = vec![Entry { kind: EntryKind::Control, bytes: text.as_bytes() }];
-    let chunk = Chunk { now_ms: i64::MAX / 2, mark: None, rejects: None, entries };
+    let chunk = Chunk { now_ms: i64::MAX / 2, mark: None, rejects: None, outline: None, entries };
     let offset = store.log().append(&[chunk]).expect("there is room");
     store.log().sync().expect("it can be synced");
     offset.as_u64()

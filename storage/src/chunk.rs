@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use crate::codec::{Decode, Encode};
 use crate::compression::{Packing, pack, unpack};
+use crate::outline::{self, Outline};
 use crate::{Compression, Offset, StorageError, codec};
 
 const WHAT: &str = "a chunk of the log";
@@ -66,6 +67,8 @@ pub struct Chunk<'a> {
     pub mark: Option<SourceMark>,
     /// Where the file of rejected lines stands behind these entries.
     pub rejects: Option<RejectsMark>,
+    /// What the entries are, in short; without it the chunk may hold anything.
+    pub outline: Option<Outline>,
     /// The entries, at least one.
     pub entries: Vec<Entry<'a>>,
 }
@@ -151,6 +154,8 @@ pub(crate) struct PackedChunk {
     packed: Vec<u8>,
     /// Positions of the control entries within the chunk.
     controls: Vec<u32>,
+    /// The stored value of its outline, if it has one.
+    outline: Option<Vec<u8>>,
 }
 
 impl PackedChunk {
@@ -175,15 +180,19 @@ impl PackedChunk {
             packed: small(packed.len())?,
         };
         let controls = of_kind(chunk, EntryKind::Control).map(small).collect::<Result<_, _>>()?;
-        Ok(Self { now_ms: chunk.now_ms, sizes, packing, packed, controls })
+        let now_ms = chunk.now_ms;
+        let outline =
+            chunk.outline.as_ref().map(|outline| outline::row(outline, sizes.entries, now_ms));
+        Ok(Self { now_ms, sizes, packing, packed, controls, outline })
     }
 
-    /// The chunk with this stored value, to be stored again behind other totals. It does not know its
-    /// control entries, whose marks are copied beside it.
-    pub(crate) fn stored(value: &[u8]) -> Result<Self, StorageError> {
+    /// The chunk with this stored value, and this one of its outline, to be stored again behind other
+    /// totals. It does not know its control entries, whose marks are copied beside it.
+    pub(crate) fn stored(value: &[u8], outline: Option<&[u8]>) -> Result<Self, StorageError> {
         let (head, packed) = codec::decode_front::<Head>(WHAT, value)?;
         let Head { sizes, now_ms, packing, .. } = head;
-        Ok(Self { now_ms, sizes, packing, packed: packed.to_vec(), controls: Vec::new() })
+        let (packed, outline) = (packed.to_vec(), outline.map(<[u8]>::to_vec));
+        Ok(Self { now_ms, sizes, packing, packed, controls: Vec::new(), outline })
     }
 
     pub(crate) fn entries(&self) -> u64 {
@@ -193,6 +202,11 @@ impl PackedChunk {
     /// The offsets of the control entries, once it is known where the chunk stands.
     pub(crate) fn controls(&self, first: Offset) -> impl Iterator<Item = Offset> {
         self.controls.iter().map(move |&index| first.plus(u64::from(index)))
+    }
+
+    /// The stored value of its outline, if it has one.
+    pub(crate) fn outline(&self) -> Option<&[u8]> {
+        self.outline.as_deref()
     }
 
     /// The stored value of the chunk in a segment that holds `before`, and what it holds after.

@@ -9,7 +9,7 @@
 //! 4. No lock that a task on the thread pool could ask for is held while chunks are packed or
 //!    unpacked: those run there, where a waiting task may be asked to do any other.
 //! 5. Erasing keeps every offset: of an erased record a [`Stub`](crate::Stub) stays, and nothing else
-//!    changes. It happens in copies of sealed segments, so that appends and reads run beside it.
+//!    changes but that what is known of its chunk is forgotten. It happens in copies of sealed segments, so that appends and reads run beside it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use crate::chunk::{self, Chunk, EntryKind, PackedChunk, Totals};
 use crate::erasure_plan::ErasurePlan;
 use crate::fail_stop::FailStop;
 use crate::log_reader::LogReader;
+use crate::outline::Outlines;
 use crate::rewriting::Rewriting;
 use crate::shelf::Shelf;
 use crate::{Compression, Erased, Offset, StorageError, WriteOp};
@@ -158,7 +159,18 @@ impl EventLog {
     /// The first chunk is whole even if `from` lies in its middle. Chunks are unpacked ahead, on all
     /// cores.
     pub fn read(&self, from: Offset) -> LogReader {
-        LogReader::new(Arc::clone(&self.shelf), from, self.next_offset())
+        self.read_until(from, self.next_offset())
+    }
+
+    /// The same, to the chunk that holds the entry before `end`. No further one is unpacked.
+    pub fn read_until(&self, from: Offset, end: Offset) -> LogReader {
+        LogReader::new(Arc::clone(&self.shelf), from, end.min(self.next_offset()))
+    }
+
+    /// What is known of the chunks from the one that holds `from` to what is the end now. None is
+    /// unpacked.
+    pub fn outlines(&self, from: Offset) -> Outlines {
+        Outlines::new(Arc::clone(&self.shelf), from, self.next_offset())
     }
 
     /// All control entries with their offsets, in order, without reading the rest of the log.

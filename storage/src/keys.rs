@@ -7,6 +7,7 @@
 //! | where | key |
 //! |---|---|
 //! | log segment | `c`, first offset (8), part (2): a chunk of entries |
+//! | log segment | `i`, first offset (8), part (2): the outline of a chunk |
 //! | log segment | `m`, offset (8), part (2): marks a control entry |
 //! | outbox | `d`, part (2): next offset to derive |
 //! | outbox | `e`, dataflow, 0, last sequence (8), part (2): a chunk of exports |
@@ -38,6 +39,7 @@ const NUMBER_BYTES: usize = 8;
 const POLICY_BYTES: usize = 4;
 
 const CHUNK: u8 = b'c';
+const OUTLINE: u8 = b'i';
 const CONTROL: u8 = b'm';
 const DERIVED: u8 = b'd';
 const EXPORTS: u8 = b'e';
@@ -72,6 +74,21 @@ pub(crate) fn chunk(first: Offset) -> Vec<u8> {
 /// The first offset of the chunk at this key.
 pub(crate) fn chunk_first(key: &[u8]) -> Result<Offset, StorageError> {
     offset_behind(CHUNK, key)
+}
+
+/// The outline of a chunk.
+pub(crate) fn outline(first: Offset) -> Vec<u8> {
+    [&[OUTLINE][..], &first.as_u64().to_be_bytes()].concat()
+}
+
+/// The first offset of the chunk whose outline is at this key.
+pub(crate) fn outlined_first(key: &[u8]) -> Result<Offset, StorageError> {
+    offset_behind(OUTLINE, key)
+}
+
+/// After every outline of a segment.
+pub(crate) fn outlines_end() -> Vec<u8> {
+    vec![OUTLINE + 1]
 }
 
 /// The mark of a control entry.
@@ -348,6 +365,8 @@ mod tests {
         let offset = Offset::from_u64(0x0102_0304_0506_0708);
         assert_eq!(chunk_first(&chunk(offset)).unwrap(), offset);
         assert_eq!(control_offset(&control(offset)).unwrap(), offset);
+        assert_eq!(outlined_first(&outline(offset)).unwrap(), offset);
+        assert!(outlined_first(&chunk(offset)).is_err(), "a chunk is no outline");
         assert!(chunk_first(&control(offset)).is_err(), "a mark is no chunk");
         assert_eq!(exports_last(&exports("a", 7).unwrap()).unwrap(), 7);
         assert_eq!(split_withdrawn(&withdrawn("a", 7).unwrap()).unwrap(), ("a".to_owned(), 7));
@@ -374,6 +393,9 @@ mod tests {
             ("by policy first", marked("a", 1, 9).unwrap(), marked("a", 2, 0).unwrap()),
             ("and end", marked("a", u32::MAX, u64::MAX).unwrap(), marked_end("a").unwrap()),
             ("chunks end", chunk(Offset::from_u64(u64::MAX)), chunks_end()),
+            ("before outlines", chunks_end(), outline(Offset::START)),
+            ("outlines end", outline(Offset::from_u64(u64::MAX)), outlines_end()),
+            ("before marks", outlines_end(), control(Offset::START)),
             ("parts by number", part(b"k", 255), part(b"k", 256)),
         ];
         for (name, smaller, greater) in cases {

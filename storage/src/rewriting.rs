@@ -1,7 +1,8 @@
 //! A segment once more, without the bytes of records that are erased.
 //!
 //! Everything else is carried over as it is: chunks keep their places, their `now` and their marks. A
-//! chunk of which nothing is erased is not even unpacked. What the segment held of an erased record
+//! chunk of which nothing is erased is not even unpacked, and keeps its outline; another one loses it,
+//! because it tells of whoever was in the chunk. What the segment held of an erased record
 //! goes with the old files.
 
 use std::path::Path;
@@ -70,6 +71,9 @@ impl Rewriting<'_> {
             for (first, chunk) in packed {
                 let (value, after) = chunk.value(totals);
                 parts::insert(&mut batch, &keys::chunk(first), &value);
+                if let Some(outline) = chunk.outline() {
+                    parts::insert(&mut batch, &keys::outline(first), outline);
+                }
                 totals = after;
             }
             built.apply(&tree, batch)?;
@@ -79,7 +83,10 @@ impl Rewriting<'_> {
     fn chunk(&self, first: Offset, value: &[u8]) -> Result<PackedChunk, StorageError> {
         let (entries, _) = chunk::totals(value)?;
         match within(self.erased, first..first.plus(entries)) {
-            [] => PackedChunk::stored(value),
+            [] => {
+                let outline = self.segment.outline(first)?;
+                PackedChunk::stored(value, outline.as_ref().map(Value::bytes))
+            }
             erased => without(&chunk::read(first, value)?, erased, self.compression),
         }
     }
@@ -113,6 +120,6 @@ fn without(
             _ => Entry { kind, bytes },
         });
     }
-    let (mark, rejects) = (chunk.mark.clone(), chunk.rejects);
-    PackedChunk::new(&Chunk { now_ms: chunk.now_ms, mark, rejects, entries }, compression)
+    let (now_ms, mark, rejects) = (chunk.now_ms, chunk.mark.clone(), chunk.rejects);
+    PackedChunk::new(&Chunk { now_ms, mark, rejects, outline: None, entries }, compression)
 }

@@ -15,7 +15,7 @@ use crate::parts::{self, Scan, Value};
 use crate::{Offset, StorageError, WriteOp, keys};
 
 const WHAT: &str = "a chunk of the log";
-/// Name of the tree that holds chunks and marks.
+/// Name of the tree that holds chunks, outlines and marks.
 pub(crate) const TREE: &str = "chunks";
 
 /// Bytes of page cache of a segment. Too small a cache evicts the leaf that is appended to.
@@ -71,6 +71,9 @@ impl Segment {
         for chunk in chunks {
             let (value, after) = chunk.value(totals);
             parts::insert(&mut batch, &keys::chunk(first), &value);
+            if let Some(outline) = chunk.outline() {
+                parts::insert(&mut batch, &keys::outline(first), outline);
+            }
             for control in chunk.controls(first) {
                 parts::insert(&mut batch, &keys::control(control), &[]);
             }
@@ -101,8 +104,24 @@ impl Segment {
 
     /// The chunk that starts at `first`, not unpacked.
     pub(crate) fn chunk(&self, first: Offset) -> Result<Value, StorageError> {
-        parts::get(WHAT, &self.tree, &keys::chunk(first))?
+        self.find_chunk(first)?
             .ok_or_else(|| StorageError::corrupt(WHAT, format!("none starts at offset {first}")))
+    }
+
+    /// The same; `None` if none starts there.
+    pub(crate) fn find_chunk(&self, first: Offset) -> Result<Option<Value>, StorageError> {
+        parts::get(WHAT, &self.tree, &keys::chunk(first))
+    }
+
+    /// Outlines from that of the chunk at `first` on.
+    pub(crate) fn outlines(&self, first: Offset) -> Scan {
+        let from = keys::part(&keys::outline(first), 0);
+        Scan::new("an outline of the log", &self.tree, from..keys::outlines_end())
+    }
+
+    /// The outline of the chunk at `first`, if it has one.
+    pub(crate) fn outline(&self, first: Offset) -> Result<Option<Value>, StorageError> {
+        parts::get("an outline of the log", &self.tree, &keys::outline(first))
     }
 
     /// The marks of its control entries, as they are stored.

@@ -264,6 +264,7 @@ impl Appender {
             now_ms: self.appended.as_millis(),
             mark,
             rejects: Some(self.rejects_mark()),
+            outline: None,
             entries,
         };
         Ok(self.store.log().append(&[chunk])?.as_u64())
@@ -296,6 +297,7 @@ impl Appender {
             now_ms: self.appended.as_millis(),
             mark: None,
             rejects: None,
+            outline: None,
             entries: Vec::new(),
         };
         let mut chunks = vec![new_chunk()];

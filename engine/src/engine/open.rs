@@ -177,6 +177,7 @@ fn apply_configuration(
         now_ms: appended.as_millis(),
         mark: None,
         rejects: None,
+        outline: None,
         entries: vec![Entry { kind: EntryKind::Control, bytes: &bytes }],
     };
     let offset = store.log().append(&[chunk])?.as_u64();

@@ -81,6 +81,7 @@ fn fill(store: &Store) -> Vec<Erased> {
             now_ms: 1_000 + i64::try_from(round).unwrap(),
             mark: (round % 2 == 0).then(|| mark(round)),
             rejects: Some(RejectsMark { generation: 1, length: round }),
+            outline: None,
             entries: entries.map(|(kind, bytes)| Entry { kind, bytes }).to_vec(),
         };
         let first = store.log().append(&[chunk, records(&[b"one more"])]).unwrap();

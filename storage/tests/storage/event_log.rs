@@ -17,7 +17,7 @@ fn the_first_entry_since_a_time_is_found() {
     assert_eq!(log.first_since(0).unwrap(), Offset::START);
     for now_ms in [10, 10, 20, 35] {
         let entries = vec![Entry { kind: EntryKind::Record, bytes: b"x" }; 3];
-        log.append(&[Chunk { now_ms, mark: None, rejects: None, entries }]).unwrap();
+        log.append(&[Chunk { now_ms, mark: None, rejects: None, outline: None, entries }]).unwrap();
     }
     // (time, first offset)
     let cases = [(-5, 0), (10, 0), (11, 6), (20, 6), (21, 9), (35, 9), (36, 12)];
@@ -42,6 +42,7 @@ fn a_chunk_comes_back_with_everything_around_it() {
         now_ms: -5,
         mark: Some(mark.clone()),
         rejects: Some(rejects),
+        outline: None,
         entries: entries.map(|(kind, text)| Entry { kind, bytes: text.as_bytes() }).to_vec(),
     };
     let first = host.store().log().append(&[records(&[b"before"]), chunk]).unwrap();

@@ -13,6 +13,7 @@ mod formats;
 mod journal_model;
 mod kill;
 mod log_model;
+mod outlines;
 mod power_cut;
 mod state_model;
 mod stored_bytes;

@@ -67,7 +67,13 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
 /// A chunk of records with nothing around them.
 pub(crate) fn records<'a>(entries: &[&'a [u8]]) -> Chunk<'a> {
     let entry = |bytes: &&'a [u8]| Entry { kind: EntryKind::Record, bytes };
-    Chunk { now_ms: 1, mark: None, rejects: None, entries: entries.iter().map(entry).collect() }
+    Chunk {
+        now_ms: 1,
+        mark: None,
+        rejects: None,
+        outline: None,
+        entries: entries.iter().map(entry).collect(),
+    }
 }
 
 /// All entries of a log from `from` on.

@@ -114,6 +114,7 @@ mod tests {
                 now_ms: 0,
                 mark,
                 rejects: is_last.then(RejectsMark::default),
+                outline: None,
                 entries: vec![entry; *count],
             };
             store.log().append(&[chunk]).unwrap();
