@@ -138,6 +138,17 @@ fn a_boundary_says_which_instant_and_what_moved_the_clock_past_it() {
 }
 
 #[test]
+fn who_moved_the_clock_past_a_boundary_was_not_merged_by_it() {
+    let place = Place::new(&configuration());
+    let other = |at: &str| Record::profile("other").at(at).with(r#""tier":"x""#);
+    let ran =
+        place.run(&[bought("e1", "01T00:00:00", 1.0), other("01T00:00:01"), other("04T00:00:00")]);
+    let (_, origin) = of(&place, &ran.requests[1]);
+    assert_eq!(origin.boundary.as_deref(), Some("2026-01-03T00:00:00.000Z"));
+    assert_eq!(origin.changes.merged, Vec::<u64>::new());
+}
+
+#[test]
 fn control_entries_cause_exports_too() {
     let place = Place::new(&configuration());
     let ran = place.run_with(|engine| {

@@ -113,8 +113,7 @@ impl Teller<'_> {
         };
         let mut changes = after.changes(&before, projection, (offset, &maps));
         if !changes.is_new {
-            changes.merged =
-                owners.into_iter().filter(|owner| *owner != self.profile.as_u64()).collect();
+            changes.merged = self.merged(owners, projection);
         }
         let is_it = |export: &DerivedExport| {
             export.dataflow == self.dataflow
@@ -164,8 +163,20 @@ impl Teller<'_> {
         }
     }
 
+    /// Those of the profiles that the record named that are this one now.
+    fn merged(&self, owners: Vec<ProfileId>, projection: &Projection) -> Vec<u64> {
+        let policy = self.policy(projection);
+        let Some(view) = policy.and_then(|policy| projection.view(Some(&policy))) else {
+            return Vec::new();
+        };
+        let is_merged = |owner: &ProfileId| {
+            *owner != self.profile && view.graph.current(*owner) == self.profile
+        };
+        owners.into_iter().filter(is_merged).map(ProfileId::as_u64).collect()
+    }
+
     /// The profiles that the record's identities name before it is applied.
-    fn owners(&self, projection: &Projection, played: &Played) -> Vec<u64> {
+    fn owners(&self, projection: &Projection, played: &Played) -> Vec<ProfileId> {
         let Played::Records { batch, .. } = played else { return Vec::new() };
         let record = batch.get(0);
         let policy = self.policy(projection);
@@ -178,9 +189,8 @@ impl Teller<'_> {
             view.graph.owner(identity)
         };
         let named = record.identities();
-        let mut owners: Vec<u64> = named
-            .filter_map(|named| owner(named.namespace, &named.id).map(ProfileId::as_u64))
-            .collect();
+        let mut owners: Vec<ProfileId> =
+            named.filter_map(|named| owner(named.namespace, &named.id)).collect();
         owners.sort_unstable();
         owners.dedup();
         owners
