@@ -8,6 +8,7 @@
 //! It is also where idle wall-clock time enters the log: when a boundary is due and no record moved
 //! the clock, it appends a tick.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use forebay_storage::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, Store};
 
 use super::control::Control;
 use super::deriver::{ControlDone, Job, Reached};
+use super::outlines;
 use super::shared::Shared;
 use super::tally::Tally;
 use super::transition::Transition;
@@ -24,7 +26,8 @@ use crate::definitions::{AudienceKind, Definitions};
 use crate::error::EngineError;
 use crate::input::Position;
 use crate::record::{
-    ParseRules, ParsedBlock, RecordRef, Redaction, RejectsFile, checked_at, checked_jump,
+    ParseRules, ParsedBlock, RecordBatch, RecordRef, Redaction, RejectsFile, checked_at,
+    checked_jump,
 };
 
 /// Blocks that share one sync at most. More only delays the first of them.
@@ -264,7 +267,7 @@ impl Appender {
             now_ms: self.appended.as_millis(),
             mark,
             rejects: Some(self.rejects_mark()),
-            outline: None,
+            outline: Some(outlines::of_control(control, self.rules.kind)),
             entries,
         };
         Ok(self.store.log().append(&[chunk])?.as_u64())
@@ -293,26 +296,16 @@ impl Appender {
 
     /// The records of a block as chunks; the last one carries the position, and an append is atomic.
     fn chunks<'a>(&self, parsed: &'a ParsedBlock, mark: Option<SourceMark>) -> Vec<Chunk<'a>> {
-        let new_chunk = || Chunk {
+        let batch = &parsed.batch;
+        let chunk = |part: Range<usize>| Chunk {
             now_ms: self.appended.as_millis(),
             mark: None,
             rejects: None,
-            outline: None,
-            entries: Vec::new(),
+            outline: Some(outlines::of_records(batch, part.clone())),
+            entries: part.map(|index| record_entry(batch.get(index))).collect(),
         };
-        let mut chunks = vec![new_chunk()];
-        let mut bytes = 0;
-        for record in parsed.batch.iter() {
-            let line = record.raw_line().as_bytes();
-            if bytes > 0 && bytes + line.len() > CHUNK_BYTES {
-                chunks.push(new_chunk());
-                bytes = 0;
-            }
-            bytes += line.len();
-            let chunk = chunks.last_mut().expect("there is one from the start");
-            chunk.entries.push(Entry { kind: EntryKind::Record, bytes: line });
-        }
-        let last = chunks.last_mut().expect("there is one from the start");
+        let mut chunks: Vec<Chunk<'_>> = parts(batch).into_iter().map(chunk).collect();
+        let last = chunks.last_mut().expect("a block with records has a chunk");
         last.mark = mark;
         last.rejects = Some(self.rejects_mark());
         chunks
@@ -349,6 +342,26 @@ pub(super) fn parse_rules(definitions: &Definitions) -> ParseRules {
         .iter()
         .filter(|audience| matches!(audience.kind, AudienceKind::Upload { .. }));
     ParseRules { upload_audiences: uploads.map(|audience| audience.id.as_str().into()).collect() }
+}
+
+/// The places of the records that make a chunk each.
+fn parts(batch: &RecordBatch) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, record) in batch.iter().enumerate() {
+        let length = record.raw_line().len();
+        if bytes > 0 && bytes + length > CHUNK_BYTES {
+            parts.push(start..index);
+            (start, bytes) = (index, 0);
+        }
+        bytes += length;
+    }
+    parts.push(start..batch.len());
+    parts
+}
+
+fn record_entry(record: RecordRef<'_>) -> Entry<'_> {
+    Entry { kind: EntryKind::Record, bytes: record.raw_line().as_bytes() }
 }
 
 fn source_mark(position: Position) -> SourceMark {

@@ -45,6 +45,7 @@ mod journal;
 mod lanes;
 mod notice;
 mod open;
+mod outlines;
 mod playback;
 mod profile_page;
 mod read_ahead;

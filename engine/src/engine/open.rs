@@ -18,6 +18,7 @@ use super::control::{Control, read_control};
 use super::derivation::Derivation;
 use super::deriver::Deriver;
 use super::notice::Notice;
+use super::outlines;
 use super::playback::Played;
 use super::read_ahead::ReadAhead;
 use super::replay::{Marks, Replay};
@@ -177,7 +178,7 @@ fn apply_configuration(
         now_ms: appended.as_millis(),
         mark: None,
         rejects: None,
-        outline: None,
+        outline: Some(outlines::of_control(&control, replayed.kind)),
         entries: vec![Entry { kind: EntryKind::Control, bytes: &bytes }],
     };
     let offset = store.log().append(&[chunk])?.as_u64();

@@ -46,7 +46,7 @@ impl Replay {
     pub(super) fn resume(store: &Store, marks: Marks, end: u64) -> Self {
         let part = marks.next..end;
         Self {
-            reader: store.log().read(Offset::from_u64(part.start)),
+            reader: store.log().read_until(Offset::from_u64(part.start), Offset::from_u64(end)),
             marks,
             part,
             playback: Playback::default(),

@@ -1,14 +1,15 @@
 //! Who is erased by a delete further on, and is to be told of as if they had never been.
 //!
-//! Whether there is such a delete is found by looking at every record from there on, but only those are
-//! parsed whose text could name one, so it costs little more than to unpack that part of the log. Only
-//! if there is one is the log followed to know which entries are about whom.
+//! Whether there is such a delete is found by looking at every chunk from there on. Most outlines say that
+//! there is none; the others are unpacked, and those records parsed whose text could be one. Only if there
+//! is one is the log followed to know which entries are about whom.
 
 use std::ops::Range;
 
 use forebay_storage::{EntryKind, Offset, StoredChunk};
 use memchr::memmem;
 
+use super::super::outlines;
 use super::super::playback::Played;
 use super::super::traces::traces;
 use super::History;
@@ -51,14 +52,20 @@ pub(super) fn is_any_in(history: &History, part: Range<u64>) -> Result<bool, Eng
     if part.is_empty() {
         return Ok(false);
     }
-    for chunk in history.store.log().read(Offset::from_u64(part.start)) {
+    let log = history.store.log();
+    for outlined in log.outlines(Offset::from_u64(part.start)) {
         history.check_goes_on()?;
-        let chunk = chunk?;
-        if chunk.first.as_u64() >= part.end {
+        let outlined = outlined?;
+        if outlined.first.as_u64() >= part.end {
             break;
         }
-        if is_any_of(&chunk, &part)? {
-            return Ok(true);
+        if !outlines::may_hold_deletes(outlined.outline.as_ref()) {
+            continue;
+        }
+        for chunk in log.read_until(outlined.first, outlined.next) {
+            if is_any_of(&chunk?, &part)? {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
