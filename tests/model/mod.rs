@@ -15,6 +15,7 @@ mod naive;
 mod past;
 mod random;
 mod restart;
+mod sieved;
 
 use std::collections::BTreeMap;
 

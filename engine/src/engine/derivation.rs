@@ -67,6 +67,12 @@ impl Derivation {
         self.projection.apply_batch(batch, first_offset, appended, ahead)
     }
 
+    /// Lets time pass to `to`, all that entries below `next` do of which nothing else is to be known.
+    pub(super) fn pass(&mut self, next: u64, to: Timestamp) {
+        self.next = next;
+        self.projection.apply_time(next.saturating_sub(1), to);
+    }
+
     /// Applies a control entry.
     pub(super) fn control(
         &mut self,

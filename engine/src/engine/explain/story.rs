@@ -3,13 +3,15 @@
 
 use super::super::Progress;
 use super::super::control::Control;
-use super::super::history::{History, Lens};
+use super::super::history::{History, Lens, Way, Whom};
+use super::super::open::history as definitions_of;
 use super::super::playback::Played;
 use super::super::replay::Replay;
 use super::causes::causes;
 use super::seen::Seen;
 use super::source::source_of;
 use crate::clock::{ClockKind, Timestamp};
+use crate::definitions::Definitions;
 use crate::deliver::backlog::ExportKey;
 use crate::detect::Causes;
 use crate::error::EngineError;
@@ -36,7 +38,8 @@ struct Teller<'a> {
 
 /// Tells the step behind an export; `None` if its profile is not there, because it was deleted since.
 ///
-/// Cost: the log is derived from its beginning to the entry.
+/// Cost: the chunks of the log up to the entry are derived that tell of the profile, as for a profile as it
+/// was ([`History::profile`]).
 pub(super) fn story(
     history: &History,
     (key, dataflow): (&ExportKey, &str),
@@ -45,12 +48,29 @@ pub(super) fn story(
     let profile = ProfileId::from_offset(key.profile.profile);
     let teller = Teller { history, key, dataflow, profile };
     let last = key.origin.rendered_after.unwrap_or(key.origin.offset);
-    let lens = Lens::going_on(history, (key.origin.offset, last), progress)?;
-    teller.tell(lens)
+    let way = Way { next: key.origin.offset, last };
+    let lens = Lens::on(history, way, teller.whom()?, progress)?;
+    teller.tell(lens, progress)
 }
 
 impl Teller<'_> {
-    fn tell(&self, mut lens: Lens<'_>) -> Result<Option<Story>, EngineError> {
+    /// Whom the lens must know; `None`: everybody.
+    ///
+    /// What a backfill was for is told of all that it exported, and an audience that moves to another merge
+    /// policy takes what is left of its backfills along: then it depends on others.
+    fn whom(&self) -> Result<Option<Whom<'_>>, EngineError> {
+        let is_backfill = Causes::from_bits(self.key.origin.causes).contains(Causes::BACKFILL);
+        if is_backfill && has_moved_audience(&definitions_of(self.history.store())?) {
+            return Ok(None);
+        }
+        Ok(Some(Whom::Profile(self.key.profile.profile)))
+    }
+
+    fn tell(
+        &self,
+        mut lens: Lens<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Story>, EngineError> {
         let origin = self.key.origin;
         let Some(played) = peek(self.history, origin.offset)? else { return Ok(None) };
         let caused = Causes::from_bits(origin.causes);
@@ -58,7 +78,7 @@ impl Teller<'_> {
         let step = self.step(&mut lens, &played)?;
         let now = origin.boundary.unwrap_or(lens.projection().now());
         let rendered = match origin.rendered_after {
-            Some(after) => self.rendered_later(&mut lens, after)?,
+            Some(after) => self.rendered_later(&mut lens, (after, progress))?,
             None => step.export.map(|export| export.payload),
         };
         let projection = lens.projection();
@@ -128,9 +148,9 @@ impl Teller<'_> {
     fn rendered_later(
         &self,
         lens: &mut Lens<'_>,
-        after: u64,
+        (after, progress): (u64, &dyn Progress),
     ) -> Result<Option<String>, EngineError> {
-        while lens.next() <= after && lens.step()?.is_some() {}
+        lens.advance(after.saturating_add(1), progress)?;
         let projection = lens.projection();
         let Some(policy) = self.policy(projection) else { return Ok(None) };
         let look = projection.look(&policy, self.profile);
@@ -244,6 +264,20 @@ fn notes(rendered_after: Option<u64>) -> Vec<String> {
         )
     });
     note.into_iter().collect()
+}
+
+/// Whether an audience may once have come to other profiles: of another merge policy, or of one that changed.
+fn has_moved_audience(history: &[Definitions]) -> bool {
+    let is_moved = |before: &Definitions, after: &Definitions| {
+        let policy = |definitions: &Definitions, id: &str| {
+            definitions.audience(id).map(|audience| audience.merge_policy.clone())
+        };
+        before.merge_policies != after.merge_policies
+            || after.audiences.iter().any(|audience| {
+                policy(before, &audience.id).is_some_and(|before| before != audience.merge_policy)
+            })
+    };
+    history.windows(2).any(|two| is_moved(&two[0], &two[1]))
 }
 
 /// The entry at `offset`, alone.

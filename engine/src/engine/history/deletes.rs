@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use forebay_storage::{EntryKind, Offset, StoredChunk};
+use forebay_storage::{EntryKind, StoredChunk};
 use memchr::memmem;
 
 use super::super::outlines;
@@ -53,7 +53,7 @@ pub(super) fn is_any_in(history: &History, part: Range<u64>) -> Result<bool, Eng
         return Ok(false);
     }
     let log = history.store.log();
-    for outlined in log.outlines(Offset::from_u64(part.start)) {
+    for outlined in history.outlines(part.start) {
         history.check_goes_on()?;
         let outlined = outlined?;
         if outlined.first.as_u64() >= part.end {

@@ -4,8 +4,13 @@
 //! definitions that the log had brought until then. From there it goes on entry by entry
 //! ([`Lens::step`]), so that what one entry did can be seen: look, step, look again.
 //!
+//! Where it is known whom a question is about, everybody else's records are hidden, and of chunks that
+//! name nobody asked about only the time passes ([`Sieve`]). Then the lens knows nothing of the others, and
+//! of those asked about everything.
+//!
 //! While there is a lens nothing is erased from the log.
 
+use std::ops::Range;
 use std::sync::MutexGuard;
 
 use super::super::Progress;
@@ -15,6 +20,7 @@ use super::super::playback::Played;
 use super::super::replay::Replay;
 use super::History;
 use super::deletes::Erased;
+use super::sieve::{Sieve, Stretch, Whom};
 use crate::clock::Timestamp;
 use crate::error::EngineError;
 use crate::project::projection::{Outcome, Projection};
@@ -23,43 +29,75 @@ use crate::project::projection::{Outcome, Projection};
 pub(in crate::engine) struct Lens<'a> {
     history: &'a History,
     derivation: Derivation,
-    /// Who is erased further on.
-    erased: Erased,
+    hidden: Hidden,
     _turn: MutexGuard<'a, ()>,
 }
 
+/// What of the log is not told.
+enum Hidden {
+    /// Who is erased further on.
+    Erased(Erased),
+    /// Whoever is not asked about.
+    Others(Sieve),
+}
+
+/// From where to where a lens is to go.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Way {
+    /// Everything below is applied at once.
+    pub(in crate::engine) next: u64,
+    /// The last entry to which it goes on from there.
+    pub(in crate::engine) last: u64,
+}
+
 impl<'a> Lens<'a> {
-    /// Everything below `next` is applied, nothing from there on.
+    /// Everything below `way.next` is applied, nothing from there on. If it is told `whom` the questions
+    /// are about, it need not know of anybody else.
     ///
     /// # Errors
     ///
     /// Among others [`EngineError::Usage`] if the log does not reach that far.
-    pub(in crate::engine) fn before(
+    pub(in crate::engine) fn on(
         history: &'a History,
-        next: u64,
+        way: Way,
+        whom: Option<Whom<'_>>,
         progress: &dyn Progress,
     ) -> Result<Self, EngineError> {
-        Self::going_on(history, (next, next), progress)
+        history.checked(way.next.saturating_sub(1))?;
+        let turn = history.turn();
+        let whom = whom.filter(|_| !history.is_whole);
+        let sieve = whom.map(|whom| Sieve::new(history, whom, way)).transpose()?.flatten();
+        let hidden = match sieve {
+            Some(sieve) => Hidden::Others(sieve),
+            None => Hidden::Erased(Erased::from(history, way.next)?),
+        };
+        let coming = history_through(&history.store, way.last)?;
+        let derivation = Derivation::new(Projection::new(history.kind, coming)?);
+        let mut lens = Self { history, derivation, hidden, _turn: turn };
+        lens.advance(way.next, progress)?;
+        Ok(lens)
     }
 
-    /// The same, for who goes on from there until the entry at `last` is applied.
-    pub(in crate::engine) fn going_on(
-        history: &'a History,
-        (next, last): (u64, u64),
+    /// Applies everything below `next`, or to the end of the log.
+    pub(in crate::engine) fn advance(
+        &mut self,
+        next: u64,
         progress: &dyn Progress,
-    ) -> Result<Self, EngineError> {
-        history.checked(next.saturating_sub(1))?;
-        let turn = history.turn();
-        let erased = Erased::from(history, next)?;
-        let projection = Projection::new(history.kind, history_through(&history.store, last)?)?;
-        let derivation = Derivation::new(projection);
-        let mut lens = Self { history, derivation, erased, _turn: turn };
-        for played in Replay::new(&history.store, 0..next) {
-            history.check_goes_on()?;
-            lens.apply(played?)?;
-            progress.replay(lens.next(), next);
+    ) -> Result<(), EngineError> {
+        let part = self.next()..next.min(self.history.end);
+        let stretches = match &self.hidden {
+            Hidden::Erased(_) => vec![Stretch::Read(part)],
+            Hidden::Others(sieve) => sieve.stretches(part),
+        };
+        for stretch in stretches {
+            self.history.check_goes_on()?;
+            match stretch {
+                Stretch::Read(part) => self.read(part, (next, progress))?,
+                Stretch::Pass { next, to } => self.derivation.pass(next, to),
+            }
+            progress.replay(self.next(), next);
         }
-        Ok(lens)
+        Ok(())
     }
 
     /// Applies the next entry: it itself, and what it led to. `None` at the end of the log.
@@ -89,8 +127,24 @@ impl<'a> Lens<'a> {
         &self.derivation.projection
     }
 
+    fn read(
+        &mut self,
+        part: Range<u64>,
+        (end, progress): (u64, &dyn Progress),
+    ) -> Result<(), EngineError> {
+        for played in Replay::new(&self.history.store, part) {
+            self.history.check_goes_on()?;
+            self.apply(played?)?;
+            progress.replay(self.next(), end);
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, mut played: Played) -> Result<(Played, Outcome), EngineError> {
-        self.erased.hide(&mut played);
+        match &self.hidden {
+            Hidden::Erased(erased) => erased.hide(&mut played),
+            Hidden::Others(sieve) => sieve.hide(&mut played),
+        }
         let outcome = self.derivation.apply(&played, &|_| None, None)?;
         Ok((played, outcome))
     }

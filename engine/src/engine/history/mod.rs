@@ -1,7 +1,8 @@
 //! What was: questions about the past, answered from the log alone (`SPEC.md` §10).
 //!
 //! A part of the log is derived once more in a projection of its own ([`lens`]), beside the live one,
-//! which goes on working and is not looked at. So an answer depends on nothing but the log, and a
+//! which goes on working and is not looked at; about one profile, of the chunks that name it alone
+//! ([`sieve`]). So an answer depends on nothing but the log, and a
 //! directory that nobody holds can be asked without deriving what it holds now.
 //!
 //! A rule that was not there can be tried on it too ([`backtest`]).
@@ -23,18 +24,20 @@ mod lens;
 mod log_page;
 mod moment;
 mod rebuild;
+mod sieve;
 mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
-use forebay_storage::{Store, StoreOptions};
+use forebay_storage::{Offset, OutlinedChunk, Store, StoreOptions};
 
 pub use backtest::Backtest;
 pub use buckets::By;
-pub(super) use lens::Lens;
+pub(super) use lens::{Lens, Way};
 pub use log_page::{LogKind, LogPage, LogQuestion};
 pub use moment::AsOf;
+pub(super) use sieve::Whom;
 
 use super::derivation::Derivation;
 use super::open::{clock_kind, history};
@@ -55,6 +58,8 @@ pub struct History {
     kind: ClockKind,
     /// Everything below is asked about.
     end: u64,
+    /// Whether all of it is derived, whomever a question is about.
+    is_whole: bool,
 }
 
 impl Engine {
@@ -66,6 +71,7 @@ impl Engine {
             clock: Arc::clone(&self.clock),
             kind: self.kind,
             end: self.ask(|deriver| deriver.derivation.next())?,
+            is_whole: false,
         })
     }
 }
@@ -82,13 +88,22 @@ impl History {
         store.log().sync()?;
         let kind = clock_kind(&store, None)?;
         let end = store.log().next_offset().as_u64();
-        Ok(Self { store, shared: Arc::default(), clock, kind, end })
+        Ok(Self { store, shared: Arc::default(), clock, kind, end, is_whole: false })
+    }
+
+    /// The same, for questions that are to be answered from the whole log, and not from the chunks that
+    /// tell of the one asked about. The answers are the same, and come later: it is what the others are
+    /// checked against.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        Self { is_whole: true, ..self }
     }
 
     /// The profile asked for, as it was; `None` if nobody had the identity.
     ///
-    /// Cost: the log is derived up to that moment, and read to its end once more if it was then that
-    /// somebody was deleted.
+    /// Cost: the chunks up to that moment are derived that name an identity which was ever linked with
+    /// the one asked for. If one of them was deleted at any time, or nothing is known of most chunks, all
+    /// are, and the log is read to its end once more if it was later that somebody was deleted.
     ///
     /// # Errors
     ///
@@ -99,21 +114,28 @@ impl History {
         as_of: AsOf,
         progress: &dyn Progress,
     ) -> Result<Option<ProfileView>, EngineError> {
-        let lens = self.as_of(as_of, progress)?;
+        let whom = Whom::Named(&question.namespace, &question.id);
+        let lens = self.as_of(as_of, whom, progress)?;
         page(lens.projection(), lens.next(), question)
     }
 
-    /// The log as it was.
-    fn as_of(&self, as_of: AsOf, progress: &dyn Progress) -> Result<Lens<'_>, EngineError> {
+    /// The log as it was, as far as it tells of `whom`.
+    fn as_of(
+        &self,
+        as_of: AsOf,
+        whom: Whom<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Lens<'_>, EngineError> {
         match as_of {
             AsOf::Offset(offset) => {
-                let mut lens = Lens::before(self, self.checked(offset)?, progress)?;
+                let next = self.checked(offset)?;
+                let mut lens = Lens::on(self, Way { next, last: next }, Some(whom), progress)?;
                 lens.step()?;
                 Ok(lens)
             }
             AsOf::Time(time) => {
                 let next = moment::next_after(self, time)?;
-                let mut lens = Lens::before(self, next, progress)?;
+                let mut lens = Lens::on(self, Way { next, last: next }, Some(whom), progress)?;
                 lens.pass_time(time);
                 Ok(lens)
             }
@@ -160,6 +182,21 @@ impl History {
                 "there is no offset {offset}: nothing was logged yet"
             ))),
         }
+    }
+
+    /// What is known of the chunks from the one that holds `from` on; nothing, if the whole log is to
+    /// answer.
+    fn outlines(
+        &self,
+        from: u64,
+    ) -> impl Iterator<Item = Result<OutlinedChunk, EngineError>> + use<> {
+        let is_whole = self.is_whole;
+        let known = move |chunk: OutlinedChunk| OutlinedChunk {
+            outline: chunk.outline.filter(|_| !is_whole),
+            ..chunk
+        };
+        let outlines = self.store.log().outlines(Offset::from_u64(from));
+        outlines.map(move |chunk| Ok(known(chunk?)))
     }
 
     /// Held while the log is read, so that no compaction changes it in between.

@@ -1,6 +1,6 @@
 //! Moments of the past: an entry of the log, or a time.
 
-use forebay_storage::{Offset, OutlinedChunk};
+use forebay_storage::OutlinedChunk;
 use serde::{Deserialize, Serialize};
 
 use super::super::control::Control;
@@ -101,7 +101,7 @@ pub(super) fn next_after(history: &History, time: Timestamp) -> Result<u64, Engi
     let _turn = history.turn();
     let mut hands = Hands { kind: history.kind, now: Timestamp::EPOCH };
     let mut has_records = false;
-    for outlined in history.store.log().outlines(Offset::START) {
+    for outlined in history.outlines(0) {
         history.check_goes_on()?;
         let outlined = outlined?;
         let part = outlined.first.as_u64()..outlined.next.as_u64().min(history.end);
