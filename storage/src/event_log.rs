@@ -21,7 +21,7 @@ use crate::chunk::{self, Chunk, EntryKind, PackedChunk, Totals};
 use crate::erasure_plan::ErasurePlan;
 use crate::fail_stop::FailStop;
 use crate::log_reader::LogReader;
-use crate::outline::Outlines;
+use crate::outline::{OutlineOf, Outlines};
 use crate::rewriting::Rewriting;
 use crate::shelf::Shelf;
 use crate::{Compression, Erased, Offset, StorageError, WriteOp};
@@ -90,7 +90,7 @@ impl EventLog {
             segment_bytes,
         };
         if let Some(plan) = ErasurePlan::read(dir)? {
-            log.carry_out(&plan, &|| true)?;
+            log.carry_out(&plan, &|| true, &|_| None)?;
         }
         Ok(log)
     }
@@ -142,6 +142,16 @@ impl EventLog {
         records: &[Erased],
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Erasure, StorageError> {
+        self.erase_and_outline(records, goes_on, &|_| None)
+    }
+
+    /// The same; `outline_of` tells what the chunks hold that something was erased from.
+    pub fn erase_and_outline(
+        &self,
+        records: &[Erased],
+        goes_on: &dyn Fn() -> bool,
+        outline_of: &OutlineOf<'_>,
+    ) -> Result<Erasure, StorageError> {
         if records.iter().any(|erased| erased.offset >= self.next_offset()) {
             return Err(StorageError::refused("erasing a record that was not appended yet"));
         }
@@ -151,7 +161,7 @@ impl EventLog {
             return Ok(Erasure { is_complete: true, ..Erasure::default() });
         }
         self.fail_stop.write(WriteOp::PlanErasure, || plan.write(&self.dir))?;
-        self.carry_out(&plan, goes_on)
+        self.carry_out(&plan, goes_on, outline_of)
     }
 
     /// Reads from the chunk that holds `from` to what is the end now.
@@ -269,6 +279,7 @@ impl EventLog {
         &self,
         plan: &ErasurePlan,
         goes_on: &dyn Fn() -> bool,
+        outline_of: &OutlineOf<'_>,
     ) -> Result<Erasure, StorageError> {
         self.seal_through(plan.last())?;
         let mut erasure = Erasure { records: plan.len() as u64, ..Erasure::default() };
@@ -280,7 +291,8 @@ impl EventLog {
                 continue;
             }
             let segment = self.shelf.holding(base)?;
-            let rewriting = Rewriting { segment: &segment, erased, compression: self.compression };
+            let compression = self.compression;
+            let rewriting = Rewriting { segment: &segment, erased, compression, outline_of };
             let path = self.shelf.path(base);
             let is_built =
                 self.fail_stop.write(WriteOp::CopySegment, || rewriting.build(&path, goes_on))?;

@@ -76,7 +76,7 @@ pub use meta::Meta;
 pub use offset::Offset;
 pub use options::{Compression, Faults, StoreOptions, WriteOp};
 pub use outbox::{Derived, ExportRow, FlowExports, FlowMarks, LaneMark, Mark, MarkKey, Outbox};
-pub use outline::{Outline, OutlinedChunk, Outlines};
+pub use outline::{Outline, OutlineOf, OutlinedChunk, Outlines};
 pub use progress::{Progress, ProgressRow};
 pub use store::Store;
 pub use stub::{Erased, Stub};

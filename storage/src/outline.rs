@@ -10,11 +10,12 @@
 //!    neither, and never one with another chunk at its offset.
 //! 2. A chunk needs none. Of one without, or with one that cannot be read, nothing is known: it may hold
 //!    anything. So a log that was written before there were outlines reads as it always did.
-//! 3. Erasing from a chunk takes its outline away, with the hashes of whoever is gone.
+//! 3. Erasing from a chunk takes its outline away, with the hashes of whoever is gone. Whoever erases may
+//!    tell what remains; an erasure that goes on after a crash has nobody to ask.
 
 use std::sync::Arc;
 
-use crate::chunk;
+use crate::chunk::{self, Chunk};
 use crate::codec::{self, Decode, Encode};
 use crate::hash_filter::HashFilter;
 use crate::parts::{Scan, Value};
@@ -34,6 +35,9 @@ pub struct Outline {
     /// The hashes of all names in it.
     pub names: HashFilter,
 }
+
+/// Tells what a chunk holds, of its entries; `None` if that is not known.
+pub type OutlineOf<'a> = dyn Fn(&Chunk<'_>) -> Option<Outline> + Sync + 'a;
 
 /// An outline as it is stored, with what tells where its chunk ends and when it was appended.
 #[derive(Encode, Decode)]

@@ -1,8 +1,8 @@
 //! A segment once more, without the bytes of records that are erased.
 //!
 //! Everything else is carried over as it is: chunks keep their places, their `now` and their marks. A
-//! chunk of which nothing is erased is not even unpacked, and keeps its outline; another one loses it,
-//! because it tells of whoever was in the chunk. What the segment held of an erased record
+//! chunk of which nothing is erased is not even unpacked, and keeps its outline; another one gets the one
+//! of what remains, if there is one, because the old one tells of whoever was in the chunk. What the segment held of an erased record
 //! goes with the old files.
 
 use std::path::Path;
@@ -13,6 +13,7 @@ use sled::Batch;
 use crate::chunk::{self, Chunk, Entry, EntryKind, PackedChunk, StoredChunk, Totals};
 use crate::database::Unfinished;
 use crate::erasure_plan::within;
+use crate::outline::OutlineOf;
 use crate::parts::{self, Scan, Value};
 use crate::segment::{CACHE_BYTES, Segment, TREE};
 use crate::stub::Erased;
@@ -32,6 +33,8 @@ pub(crate) struct Rewriting<'a> {
     pub(crate) erased: &'a [Erased],
     /// How chunks that change are packed.
     pub(crate) compression: Compression,
+    /// What chunks that change hold then.
+    pub(crate) outline_of: &'a OutlineOf<'a>,
 }
 
 impl Rewriting<'_> {
@@ -87,7 +90,10 @@ impl Rewriting<'_> {
                 let outline = self.segment.outline(first)?;
                 PackedChunk::stored(value, outline.as_ref().map(Value::bytes))
             }
-            erased => without(&chunk::read(first, value)?, erased, self.compression),
+            erased => {
+                let chunk = chunk::read(first, value)?;
+                without(&chunk, erased, (self.compression, self.outline_of))
+            }
         }
     }
 }
@@ -108,7 +114,7 @@ fn fetch(scan: &mut Scan) -> Result<Vec<(Offset, Value)>, StorageError> {
 fn without(
     chunk: &StoredChunk,
     erased: &[Erased],
-    compression: Compression,
+    (compression, outline_of): (Compression, &OutlineOf<'_>),
 ) -> Result<PackedChunk, StorageError> {
     let stubs: Vec<Vec<u8>> = erased.iter().map(|erased| erased.stub.to_bytes()).collect();
     let mut next = erased.iter().zip(&stubs).peekable();
@@ -121,5 +127,7 @@ fn without(
         });
     }
     let (now_ms, mark, rejects) = (chunk.now_ms, chunk.mark.clone(), chunk.rejects);
-    PackedChunk::new(&Chunk { now_ms, mark, rejects, outline: None, entries }, compression)
+    let mut remains = Chunk { now_ms, mark, rejects, outline: None, entries };
+    remains.outline = outline_of(&remains);
+    PackedChunk::new(&remains, compression)
 }

@@ -34,6 +34,7 @@ use super::Engine;
 use super::appender::Append;
 use super::deletes;
 use super::deriver::{Deriver, Job, ask};
+use super::outlines;
 use super::shared::Shared;
 use super::traces::traces;
 use crate::clock::{Clock, ClockKind, Moment, Timestamp};
@@ -154,7 +155,8 @@ impl Compactor {
         ask(&self.deriver, &self.shared, noted).ok_or_else(|| self.stopped())??;
         self.renew_checkpoint()?;
         view.rejects = self.redact(ids)?;
-        let erasure = self.store.log().erase(&erased, &|| !self.shared.is_stopping())?;
+        let log = self.store.log();
+        let erasure = log.erase_and_outline(&erased, &goes_on, &outlines::of_chunk)?;
         (view.records, view.segments) = (erasure.records, erasure.segments);
         if !erasure.is_complete {
             return Ok(None);

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use forebay_storage::{HashFilter, Outline, OutlinedChunk};
+use forebay_storage::{Chunk, EntryKind, HashFilter, Outline, OutlinedChunk, Stub};
 
 use super::control::Control;
 use crate::clock::{ClockKind, Timestamp};
@@ -43,6 +43,29 @@ pub(super) fn of_records(batch: &RecordBatch, part: Range<usize>) -> Outline {
     }
     let highest_ms = records().filter_map(RecordRef::timestamp).map(Timestamp::as_millis).max();
     Outline { highest_ms, kinds, names }
+}
+
+/// The outline of a chunk of records and what is left of erased ones, read back from the log; `None` if it
+/// holds something else, or cannot be read.
+pub(super) fn of_chunk(chunk: &Chunk<'_>) -> Option<Outline> {
+    let (mut text, mut lines, mut highest_ms) = (String::new(), Vec::new(), None);
+    let position = |length: usize| u32::try_from(length).ok();
+    for entry in &chunk.entries {
+        match entry.kind {
+            EntryKind::Record => {
+                let start = position(text.len())?;
+                text.push_str(std::str::from_utf8(entry.bytes).ok()?);
+                lines.push(start..position(text.len())?);
+            }
+            EntryKind::Stub => {
+                highest_ms = highest_ms.max(Stub::from_bytes(entry.bytes).ok()?.timestamp_ms);
+            }
+            EntryKind::Control => return None,
+        }
+    }
+    let batch = RecordBatch::from_log(text, &lines).ok()?;
+    let outline = of_records(&batch, 0..batch.len());
+    Some(Outline { highest_ms: outline.highest_ms.max(highest_ms), ..outline })
 }
 
 /// The outline of a chunk that holds this control entry alone.
@@ -102,6 +125,8 @@ const fn spread(mut hash: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use forebay_storage::Entry;
+
     use super::*;
 
     #[test]
@@ -154,6 +179,48 @@ mod tests {
             assert_eq!(outline.highest_ms, highest_ms, "{part:?}");
             assert_eq!(may_hold_deletes(Some(&outline)), deletes, "{part:?}");
             assert!(may_hold_records(Some(&outline)) && !may_hold_controls(Some(&outline)));
+        }
+    }
+
+    /// The entries of a chunk, who is named in them, and the highest time; `None` if it has no outline.
+    type Remains<'a> = (&'a [(EntryKind, &'a [u8])], Option<(&'a str, Option<i64>)>);
+
+    #[test]
+    fn what_remains_of_a_chunk_has_the_outline_of_what_remains() {
+        let record = |id: &str, second: u32| {
+            format!(
+                "{{\"profile\":{{\"identityMap\":{{\"CRMID\":[{{\"id\":\"{id}\"}}]}}}},\
+                 \"timestamp\":\"1970-01-01T00:00:0{second}Z\"}}"
+            )
+        };
+        let (a, b) = (record("a", 3), record("b", 5));
+        let late = Stub { timestamp_ms: Some(7_000) }.to_bytes();
+        let timeless = Stub { timestamp_ms: None }.to_bytes();
+        let a = (EntryKind::Record, a.as_bytes());
+        let b = (EntryKind::Record, b.as_bytes());
+        let (late, timeless) = ((EntryKind::Stub, &late[..]), (EntryKind::Stub, &timeless[..]));
+        let control = (EntryKind::Control, &b"{}"[..]);
+        let cases: [Remains<'_>; 5] = [
+            (&[a, b], Some(("ab", Some(5_000)))),
+            (&[a, timeless], Some(("a", Some(3_000)))),
+            (&[late, a], Some(("a", Some(7_000)))),
+            (&[timeless], Some(("", None))),
+            (&[a, control], None),
+        ];
+        for (entries, expected) in cases {
+            let entries =
+                entries.iter().map(|(kind, bytes)| Entry { kind: *kind, bytes }).collect();
+            let found =
+                of_chunk(&Chunk { now_ms: 0, mark: None, rejects: None, outline: None, entries });
+            let named = |outline: &Outline| -> String {
+                ["a", "b"]
+                    .into_iter()
+                    .filter(|id| outline.names.may_hold(hash("crmid", id)))
+                    .collect()
+            };
+            let found = found.map(|outline| (named(&outline), outline.highest_ms));
+            let found = found.as_ref().map(|(named, highest)| (named.as_str(), *highest));
+            assert_eq!(found, expected);
         }
     }
 

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use forebay_storage::{
-    Chunk, Compression, Erased, HashFilter, Offset, Outline, OutlinedChunk, Store, StoreOptions,
-    Stub,
+    Chunk, Compression, EntryKind, Erased, HashFilter, Offset, Outline, OutlinedChunk, Store,
+    StoreOptions, Stub,
 };
 use proptest::prelude::*;
 
@@ -224,6 +224,28 @@ fn no_hash_of_who_was_erased_is_left_in_any_file() {
         assert!(!is_there(&host), "{what}");
         let told = outlines(host.store(), 0).into_iter().map(|chunk| chunk.outline);
         let expected = [Some(other.clone()), None, Some(other.clone())];
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{what}");
+        host.reopen();
+    }
+}
+
+#[test]
+fn what_remains_of_a_chunk_is_outlined_by_who_erases() {
+    let mut host = Host::new(options());
+    for start in 0..3 {
+        let outline = Some(outline(start..start + 9));
+        host.store().log().append(&[Chunk { outline, ..records(&[b"a", b"b"]) }]).unwrap();
+    }
+    let erased = Erased { offset: Offset::from_u64(3), stub: Stub::default() };
+    let count = |chunk: &Chunk<'_>, kind| chunk.entries.iter().filter(|e| e.kind == kind).count();
+    let outline_of = |chunk: &Chunk<'_>| {
+        let (records, stubs) = (count(chunk, EntryKind::Record), count(chunk, EntryKind::Stub));
+        ((records, stubs) == (1, 1)).then(|| outline(70..72))
+    };
+    host.store().log().erase_and_outline(&[erased], &|| true, &outline_of).unwrap();
+    for what in ["at once", "opened again"] {
+        let told = outlines(host.store(), 0).into_iter().map(|chunk| chunk.outline);
+        let expected = [outline(0..9), outline(70..72), outline(2..11)].map(Some);
         assert_eq!(told.collect::<Vec<_>>(), expected, "{what}");
         host.reopen();
     }
