@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender};
 use forebay_storage::{Chunk, Entry, EntryKind, RejectsMark, SourceMark, Store};
+use rayon::prelude::*;
 
 use super::control::Control;
 use super::deriver::{ControlDone, Job, Reached};
@@ -297,14 +298,15 @@ impl Appender {
     /// The records of a block as chunks; the last one carries the position, and an append is atomic.
     fn chunks<'a>(&self, parsed: &'a ParsedBlock, mark: Option<SourceMark>) -> Vec<Chunk<'a>> {
         let batch = &parsed.batch;
+        let now_ms = self.appended.as_millis();
         let chunk = |part: Range<usize>| Chunk {
-            now_ms: self.appended.as_millis(),
+            now_ms,
             mark: None,
             rejects: None,
             outline: Some(outlines::of_records(batch, part.clone())),
             entries: part.map(|index| record_entry(batch.get(index))).collect(),
         };
-        let mut chunks: Vec<Chunk<'_>> = parts(batch).into_iter().map(chunk).collect();
+        let mut chunks: Vec<Chunk<'_>> = parts(batch).into_par_iter().map(chunk).collect();
         let last = chunks.last_mut().expect("a block with records has a chunk");
         last.mark = mark;
         last.rejects = Some(self.rejects_mark());
