@@ -3,7 +3,8 @@
 //! Opening derives again what came after the newest checkpoint: the *tail*. A checkpoint makes it
 //! short, and costs time that grows with the number of profiles, not with the tail. So it is made when
 //! the tail has grown, at once if nothing else is to be done, but never so often that checkpoints take
-//! more than their share of the time.
+//! more than their share of the time. Where the tail has become so long that a start after a kill would
+//! take many seconds, that share is larger.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(super) struct Tail {
     /// What the newest checkpoint took, all slices and writing together; of one that an earlier run
     /// has made, what reading it took. One that found no room on the disk counts like any other.
     pub cost: Duration,
+    /// Whether that one found no room: then it is not worth more, however long the tail.
+    pub is_refused: bool,
 }
 
 /// What the deriver is at.
@@ -43,6 +46,8 @@ pub struct CheckpointPolicy {
     pub idle_tail_max: Duration,
     /// Checkpoints take one part in so many of the time at most, but for the one at the end.
     pub share: u32,
+    /// The same once the tail has `entries_max`.
+    pub share_when_long: u32,
     /// How many profiles are saved at a time, while the deriver does nothing else.
     pub slice: usize,
 }
@@ -54,6 +59,7 @@ impl Default for CheckpointPolicy {
             entries_max: 3_000_000,
             idle_tail_max: Duration::from_millis(200),
             share: 10,
+            share_when_long: 4,
             // One or two milliseconds on two cores.
             slice: 512,
         }
@@ -67,6 +73,7 @@ impl CheckpointPolicy {
         entries_max: 1,
         idle_tail_max: Duration::ZERO,
         share: 1,
+        share_when_long: 1,
         slice: 1,
     };
 
@@ -76,6 +83,7 @@ impl CheckpointPolicy {
         entries_max: u64::MAX,
         idle_tail_max: Duration::MAX,
         share: 1,
+        share_when_long: 1,
         slice: 1,
     };
 
@@ -97,7 +105,9 @@ impl CheckpointPolicy {
 
     /// Whether the newest one is so long ago that another one stays within their share of the time.
     pub(super) fn has_rested(&self, tail: &Tail) -> bool {
-        tail.age >= tail.cost.saturating_mul(self.share.saturating_sub(1))
+        let is_long = tail.entries >= self.entries_max && !tail.is_refused;
+        let share = if is_long { self.share_when_long } else { self.share };
+        tail.age >= tail.cost.saturating_mul(share.saturating_sub(1))
     }
 
     /// Whether one will be due once the last one is long enough ago, though nothing comes any more.
@@ -119,6 +129,7 @@ mod tests {
             entries_max: 1_000,
             idle_tail_max: Duration::from_millis(200),
             share: 10,
+            share_when_long: 4,
             slice: 1,
         };
         let ms = Duration::from_millis;
@@ -127,6 +138,7 @@ mod tests {
             work: ms(work),
             age: ms(age),
             cost: ms(cost),
+            is_refused: false,
         };
         // (what it shows, the tail, on which of busy, idle, closing it is due)
         let cases = [
@@ -136,6 +148,8 @@ mod tests {
             ("long by time", tail(9, 2_000, 90_000, 1), [true, true, true]),
             ("long by number", tail(1_000, 1, 90_000, 1), [true, true, true]),
             ("but one has just cost much", tail(9, 2_000, 8_999, 1_000), [false, false, true]),
+            ("so long that it may cost more", tail(1_000, 1, 3_000, 1_000), [true, true, true]),
+            ("but not all", tail(1_000, 1, 2_999, 1_000), [false, false, true]),
             ("too little for what it costs", tail(9, 400, 90_000, 801), [false, true, false]),
             ("and that is long ago", tail(9, 2_000, 9_000, 1_000), [true, true, true]),
         ];
@@ -143,6 +157,8 @@ mod tests {
             let found = [Busy, Idle, Closing].map(|occasion| policy.is_due(&tail, occasion));
             assert_eq!(found, expected, "{name}");
         }
+        let refused = Tail { is_refused: true, ..tail(1_000, 1, 8_999, 1_000) };
+        assert!(!policy.is_due(&refused, Busy), "there is no room however long it is");
         assert!(policy.will_be_due(&tail(9, 200, 0, 1_000)));
         assert!(!policy.will_be_due(&tail(9, 199, 0, 1_000)));
         let one = tail(1, 0, 0, 1_000);

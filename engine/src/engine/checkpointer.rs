@@ -273,6 +273,7 @@ impl Checkpoints {
             work: self.since.work,
             age: self.clock.moment().since(ended),
             cost: Duration::from_nanos(self.writing.cost.load(Ordering::Acquire)),
+            is_refused: self.is_refused,
         }
     }
 }
