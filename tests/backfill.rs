@@ -143,6 +143,8 @@ fn a_live_export_does_not_wait_for_a_backfill() {
     place.receiver.answer(|_, _| Answer::Status(200));
     place.receiver.open_gate();
     place.receiver.wait_until("everything is there", |requests| requests.len() > CUSTOMERS);
+    Deadline::new().until("all is done", || flow_view(&engine, "d").waiting == 0);
+    assert_eq!(flow_view(&engine, "d").delivery_ms.count, 1, "behind a backfill is no record");
     engine.close().unwrap();
     let requests = place.receiver.requests();
     let is_live = |request: &Request| request.line().starts_with("crmid:live ");

@@ -194,7 +194,7 @@ pub struct DataflowView {
     pub requests_per_second: f64,
     /// One request, milliseconds.
     pub request_ms: LatencyView,
-    /// Record accepted to export delivered, milliseconds; replays left out.
+    /// Record accepted to export delivered, milliseconds; replays and backfills left out.
     pub delivery_ms: LatencyView,
 }
 

@@ -430,7 +430,10 @@ impl Dispatcher {
         self.last_delivered = Some(tick.wall);
         match ended.kind {
             Kind::Live => {
-                self.heritage.metrics.delivered(Some(end.export.accepted), tick.wall);
+                // Behind a backfill is no record whose way could be measured.
+                let is_backfill = Urgency::of(&end.export.origin) == Urgency::Backfill;
+                let accepted = (!is_backfill).then_some(end.export.accepted);
+                self.heritage.metrics.delivered(accepted, tick.wall);
                 self.ended.push(end);
             }
             Kind::Replay => {

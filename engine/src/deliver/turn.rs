@@ -1,6 +1,6 @@
 //! Which of a dataflow's exports leaves first, where each may.
 
-use super::backlog::Export;
+use super::backlog::{Export, Origin};
 use crate::detect::Causes;
 
 /// Which exports leave before which. In the order in which they do.
@@ -24,8 +24,14 @@ pub(super) struct Turn {
 impl Turn {
     /// That of an export which replaces none, and which none waits for.
     pub(super) fn of(export: &Export) -> Self {
-        let is_backfill = Causes::from_bits(export.origin.causes) == Causes::BACKFILL;
-        let urgency = if is_backfill { Urgency::Backfill } else { Urgency::Now };
-        Self { urgency, place: export.sequence }
+        Self { urgency: Urgency::of(&export.origin), place: export.sequence }
+    }
+}
+
+impl Urgency {
+    /// That of an export for which none waits.
+    pub(super) fn of(origin: &Origin) -> Self {
+        let is_backfill = Causes::from_bits(origin.causes) == Causes::BACKFILL;
+        if is_backfill { Self::Backfill } else { Self::Now }
     }
 }

@@ -56,7 +56,8 @@ impl Default for CheckpointPolicy {
     fn default() -> Self {
         Self {
             tail_max: Duration::from_secs(2),
-            entries_max: 3_000_000,
+            // A cut of a million profiles takes a million more, so that the tail stays below three.
+            entries_max: 2_000_000,
             idle_tail_max: Duration::from_millis(200),
             share: 10,
             share_when_long: 4,

@@ -34,14 +34,16 @@ const FNV_PRIME: u64 = 0x0100_0000_01B3;
 /// The outline of a chunk that holds these records of a batch, and nothing else.
 pub(super) fn of_records(batch: &RecordBatch, part: Range<usize>) -> Outline {
     let (mut kinds, mut highest_ms) = (RECORDS, None);
-    let mut named = Vec::with_capacity(part.len() * 2);
+    let mut all = Vec::with_capacity(part.len() * 2);
     for record in part.map(|index| batch.get(index)) {
         kinds |= if record.kind() == RecordKind::Delete { DELETES } else { 0 };
         highest_ms = highest_ms.max(record.timestamp().map(Timestamp::as_millis));
-        named.extend(hashes(record));
+        all.extend(hashes(record));
     }
-    let mut names = HashFilter::with_room_for(named.len());
-    named.into_iter().for_each(|hash| names.insert(hash));
+    let mut names = HashFilter::with_room_for(all.len());
+    for hash in all {
+        names.insert(hash);
+    }
     Outline { highest_ms, kinds, names }
 }
 
