@@ -441,8 +441,10 @@ fn a_dataflow_shows_what_waits_how_long_and_how_requests_end() {
     let records: Vec<Record> = ["bad", "busy", "mute", "good"].map(|id| write(id, 1)).to_vec();
     feed(&engine, &ndjson(&records));
     let view = || engine.dataflows().unwrap().remove(0);
-    Deadline::new()
-        .until("all were tried", || view().attempts.connection == 1 && view().parked == 2);
+    Deadline::new().until("all were tried", || {
+        let seen = view();
+        (seen.attempts.connection, seen.parked, seen.delivered, seen.dead_letters) == (1, 2, 1, 1)
+    });
     let seen = view();
     let ended = seen.attempts;
     assert_eq!((ended.success, ended.client_error, ended.server_error), (1, 1, 1));

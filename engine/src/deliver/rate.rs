@@ -35,13 +35,15 @@ pub struct Rate {
     limit: usize,
     /// When each of the last `limit` starts is a second old.
     free_at: VecDeque<Moment>,
+    /// How many starts an earlier run has told of; more than `limit` if that was higher then.
+    restored: u64,
 }
 
 impl Rate {
     /// At most `limit` starts a second, none so far.
     pub fn new(limit: u32) -> Self {
         let limit = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
-        Self { limit, free_at: VecDeque::new() }
+        Self { limit, free_at: VecDeque::new(), restored: 0 }
     }
 
     /// When the next request may start: `now` or earlier if at once.
@@ -82,9 +84,10 @@ impl Rate {
         starts
     }
 
-    /// What to store while running: that a full window may start at any later time.
+    /// What to store while running: that a full window may start at any later time, or what an earlier run
+    /// may have started, which may be more.
     pub fn supposed_starts(&self) -> Vec<Starts> {
-        vec![Starts { at: Timestamp::MAX, count: self.limit as u64 }]
+        vec![Starts { at: Timestamp::MAX, count: self.restored.max(self.limit as u64) }]
     }
 
     /// Takes over the starts that an earlier run stored, whatever its limit was.
@@ -92,6 +95,7 @@ impl Rate {
     /// What lies ahead (because it was supposed, or because the wall clock was set back) may have been
     /// a moment ago.
     pub fn restore(&mut self, starts: &[Starts], now: Moment, wall: Timestamp) {
+        self.restored = starts.iter().map(|starts| starts.count).sum();
         for Starts { at, count } in starts {
             let ahead = at.as_millis().saturating_sub(wall.as_millis()).min(0);
             let left = u64::try_from(ahead + 1_000).unwrap_or(0);
@@ -188,5 +192,15 @@ mod tests {
             after.restore(&stored, ms(7), wall);
             assert_eq!(after.next_start(), ms(1_007), "{limit}");
         }
+    }
+
+    #[test]
+    fn a_lower_limit_between_two_crashes_forgets_no_start() {
+        let wall = Timestamp::from_millis(1_000_000);
+        let mut lower = Rate::new(3);
+        lower.restore(&Rate::new(20).supposed_starts(), ms(1), wall);
+        let mut after = Rate::new(20);
+        after.restore(&lower.supposed_starts(), ms(7), wall);
+        assert_eq!(after.next_start(), ms(1_007));
     }
 }

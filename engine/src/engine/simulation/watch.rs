@@ -23,9 +23,14 @@ pub(super) struct Watch {
     pub(super) flows: BTreeMap<String, FlowWatch>,
     /// When each life ended, and whether by a crash.
     deaths: Vec<Death>,
+    /// When the wall clock was last set forward.
+    set_forward_ms: u64,
     /// What was seen at all, for a test that wants to have seen it.
     pub(super) seen: BTreeMap<&'static str, u64>,
 }
+
+/// The life of a worker that is no more, though its process is.
+const NO_LIFE: usize = usize::MAX;
 
 #[derive(Clone, Copy)]
 struct Death {
@@ -112,13 +117,27 @@ impl Watch {
         }
     }
 
-    /// Another worker goes on with a dataflow; what its receiver asked to wait holds on if that `is_same`.
+    /// Another worker goes on with a dataflow, as after a restart: what failed is tried at once. But what
+    /// its receiver asked to wait holds on if that `is_same`.
     pub(super) fn replaced(&mut self, dataflow: &str, is_same: bool) {
+        let set_forward = self.set_forward_ms;
         let Some(flow) = self.flows.get_mut(dataflow) else { return };
-        flow.rows.values_mut().for_each(|row| row.attempts = 0);
+        for row in flow.rows.values_mut() {
+            row.attempts = 0;
+            if let Fate::Failed { life, .. } = &mut row.fate {
+                *life = NO_LIFE;
+            }
+        }
         if !is_same {
             flow.held_until = 0;
         }
+        flow.starts.retain(|start| *start > set_forward);
+    }
+
+    /// The wall clock was set forward: whoever reads what is stored takes what started before for older than
+    /// it is.
+    pub(super) fn set_forward(&mut self, at_ms: u64) {
+        self.set_forward_ms = at_ms;
     }
 
     /// A life ends.
@@ -126,6 +145,8 @@ impl Watch {
         self.deaths.push(Death { at_ms, was_crash });
         for flow in self.flows.values_mut() {
             flow.held_until = 0;
+            let set_forward = self.set_forward_ms;
+            flow.starts.retain(|start| *start > set_forward);
         }
         self.count(if was_crash { "crash" } else { "restart" });
     }

@@ -247,6 +247,10 @@ impl World {
         let by = if is_back { -by } else { by };
         self.clock.set_wall(by);
         self.watch.count(if is_back { "clock set back" } else { "clock set forward" });
+        if !is_back {
+            let now = self.now_ms();
+            self.watch.set_forward(now);
+        }
         self.tell(|| format!("the wall clock is set by {by} ms"));
     }
 
