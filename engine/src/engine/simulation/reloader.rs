@@ -51,6 +51,10 @@ impl World {
         let definitions = new.definitions;
         let transition = Box::new(Transition { change, definitions, successor, told });
         let retired = self.end_workers(&removed, ByHand::stop);
+        // If one of them comes again, it is another dataflow to its receiver.
+        for id in &removed {
+            self.watch.replaced(id, false);
+        }
         if retired.is_ok() {
             let running = self.running.as_mut().expect("it runs");
             running.appends.push_back((Append::Definitions(transition), Vec::new()));
