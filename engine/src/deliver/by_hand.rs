@@ -116,9 +116,8 @@ impl ByHand {
         let (jitter, tick) = (self.setup.jitter.split(), Tick::read(&*clock));
         let mut dispatcher =
             Dispatcher::new((settings, destination), health.clone(), jitter, restored, tick);
-        if let Some((endpoint, heritage)) = self.left.remove(&settings.id) {
-            let is_same = endpoint == destination.endpoint;
-            dispatcher.inherit(if is_same { heritage } else { heritage.without_hold() });
+        if let Some((before, heritage)) = self.left.remove(&settings.id) {
+            dispatcher.inherit(heritage.passed_on(Some(&before), &destination.endpoint));
         }
         let (events, received) = bounded(destination.max_in_flight + EVENTS_SPARE);
         let flow = Arc::new(Flow::new(&dispatcher, health.clone(), events.clone()));

@@ -187,9 +187,8 @@ impl Delivery {
                 continue;
             }
             let destination = &destinations[dataflow.destination.as_str()];
-            let heritage = heritages.remove(&dataflow.id).map(|(endpoint, heritage)| {
-                let is_same = endpoint.as_ref() == Some(&destination.settings.endpoint);
-                if is_same { heritage } else { heritage.without_hold() }
+            let heritage = heritages.remove(&dataflow.id).map(|(before, heritage)| {
+                heritage.passed_on(before.as_ref(), &destination.settings.endpoint)
             });
             self.start_flow(dataflow, destination, heritage)?;
         }

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use url::Url;
+
 use super::metrics::Metrics;
 use crate::clock::Moment;
 
@@ -26,10 +28,11 @@ impl Heritage {
         Self { metrics: Arc::new(Metrics::new()), hold: Hold::default() }
     }
 
-    /// The same for who sends to another receiver, which has asked for nothing yet.
+    /// What of it goes on for who sends to `endpoint`, where it was left by who sent to `before`: another
+    /// receiver has asked for nothing yet.
     #[must_use]
-    pub fn without_hold(self) -> Self {
-        Self { hold: Hold::default(), ..self }
+    pub fn passed_on(self, before: Option<&Url>, endpoint: &Url) -> Self {
+        if before == Some(endpoint) { self } else { Self { hold: Hold::default(), ..self } }
     }
 }
 
